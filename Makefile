@@ -1,0 +1,72 @@
+# make dev     build and run a node and a fake Bedrock on loopback, from the policy files of examples/
+# make test    every test there is
+# make check   what a change must pass: format, lints, docs, licences, protos, tests
+# make bench   the numbers of the README's table
+# make fuzz    every fuzz target for a minute (needs a nightly toolchain)
+
+SHELL := /bin/bash -o pipefail
+# Kept beside the build: what the tests' foreign clients need.
+FOREIGN := $(CURDIR)/target/foreign
+PYTHON  := $(FOREIGN)/venv/bin/python
+NODE    := $(FOREIGN)/node
+CARGO_DENY_VERSION := 0.20.2
+
+export SWITCHTOWER_PYTHON := $(PYTHON)
+export SWITCHTOWER_NODE   := $(NODE)
+
+.PHONY: dev build test check fmt clippy doc deny buf bench fuzz foreign clean
+
+# Always the whole workspace: another set of features would compile the AWS SDK again.
+build:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.94.1 or newer"; exit 1; }
+	cargo build --workspace --bins
+
+dev: build
+	@./target/debug/switchtower dev $(ARGS)
+
+test: foreign
+	cargo build --workspace --bins
+	cargo test --workspace --doc
+	./testing/summary cargo test --workspace --lib --bins --tests --no-fail-fast
+
+check: fmt clippy doc deny buf test
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
+	cargo deny check bans licenses sources
+
+buf: $(NODE)/.done
+	cd proto && $(NODE)/node_modules/.bin/buf lint
+
+bench:
+	cargo build --workspace --bins --profile bench-run
+	./target/bench-run/switchtower-bench $(ARGS)
+
+fuzz:
+	./fuzz/run $(ARGS)
+
+foreign: $(FOREIGN)/venv/.done $(NODE)/.done
+
+$(FOREIGN)/venv/.done: testing/system/foreign/requirements.txt
+	@./testing/system/foreign/need python3 python3 python3-venv
+	rm -rf $(FOREIGN)/venv && python3 -m venv $(FOREIGN)/venv
+	$(PYTHON) -m pip install --quiet --requirement $<
+	@touch $@
+
+$(NODE)/.done: testing/system/foreign/package.json
+	@./testing/system/foreign/need npm nodejs npm
+	mkdir -p $(NODE) && cp $< $(NODE)/package.json
+	cd $(NODE) && npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
+clean:
+	cargo clean
