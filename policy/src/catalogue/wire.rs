@@ -62,8 +62,9 @@ struct LongPrompt {
 
 impl Model {
     pub(super) fn entry(&self) -> Entry {
-        // Embedding and rerank models answer InvokeModel alone.
-        let converse = if self.mode == "chat" { self.converse } else { Some(false) };
+        // Embedding and rerank models answer InvokeModel alone. Of a chat model, "no" in the list only means that its
+        // source prefers InvokeModel: many of them take Converse, and its guardrail, all the same.
+        let converse = if self.mode == "chat" { self.converse.filter(|converse| *converse) } else { Some(false) };
         let regional = |region: &Region| Regional {
             region: region.region.clone(),
             context: region.ctx,

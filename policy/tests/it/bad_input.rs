@@ -545,14 +545,15 @@ mod meaning {
         let text = r#"guardrails: { g: { id: g, version: "1" }, h: { id: h, version: "1" } }
 requirements: { guardrail: g }
 models:
-  old: { bedrock: anthropic.claude-v2:1, regions: [us-east-1] }
+  old: { bedrock: amazon.titan-embed-g1-text-02, regions: [us-east-1] }
 routes:
   a: { tiers: [sonnet], guardrail: h }
   b: { tiers: [sonnet], guardrail: g, rules: [{ when: 'true', tiers: [old] }] }
 "#;
-        let good =
-            GOOD.replace("models:\n", "models:\n  old: { bedrock: anthropic.claude-v2:1, regions: [us-east-1] }\n");
-        let text = text.replace("models:\n  old: { bedrock: anthropic.claude-v2:1, regions: [us-east-1] }\n", "");
+        let good = GOOD
+            .replace("models:\n", "models:\n  old: { bedrock: amazon.titan-embed-g1-text-02, regions: [us-east-1] }\n");
+        let text =
+            text.replace("models:\n  old: { bedrock: amazon.titan-embed-g1-text-02, regions: [us-east-1] }\n", "");
         check(
             &format!("{good}{text}"),
             &[

@@ -31,6 +31,7 @@ fn policy_with(count: usize) -> File {
     file(&text)
 }
 
+#[expect(clippy::disallowed_methods, reason = "it tells how long loading takes")]
 #[test]
 fn ten_thousand_routes_load() {
     let policy = policy_with(10_000);
