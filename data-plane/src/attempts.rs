@@ -1,0 +1,249 @@
+//! Runs a plan: one attempt after the other, until one answers or none is left.
+//!
+//! The commit point is a type. Until the first content is there an attempt is [`Pending`] and can be replaced; what
+//! comes out is [`Committed`], and by then plan and body are gone: nothing that holds it could try again. What a failure
+//! means is `policy`'s table ([`switchtower_policy::failure`]); how many attempts are paid is the plan's walk.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use switchtower_policy::{
+    failure::{Class, OtherTarget, Phase, consequence},
+    plan::{Plan, Step, StepKind, Walk},
+    snapshot::{AnswerIndex, RouteIndex, Snapshot, Target},
+};
+use switchtower_provider::{Answer, Attempt, Batch, Events, Failure, Kind, Operation, Provider, Whole};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    call::{Reason, Refusal},
+    record::Record,
+};
+
+/// Most bytes of lifecycle frames that are held back while no content has come: real streams hold back one frame of
+/// some hundred bytes.
+const MOST_HELD: usize = 64 * 1024;
+
+/// What there is to do for one request.
+#[derive(Debug)]
+pub struct Job {
+    /// The policy that it was planned with.
+    pub policy: Arc<Snapshot>,
+    /// The route that it was planned for.
+    pub route: RouteIndex,
+    /// The steps, in order.
+    pub plan: Plan,
+    /// What is asked.
+    pub operation: Operation,
+    /// The body as it goes upstream.
+    pub body: Bytes,
+    /// When everything ends.
+    pub deadline: Deadline,
+}
+
+/// When a request ends, whatever it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// The point in time.
+    pub at: Instant,
+    /// The caller set it; otherwise the route's total timeout did.
+    pub callers: bool,
+}
+
+impl Deadline {
+    /// The earlier of the caller's deadline and the route's total timeout.
+    #[must_use]
+    pub fn of(received: Instant, total: Duration, callers: Option<Instant>) -> Self {
+        let total = received + total;
+        match callers {
+            Some(at) if at < total => Deadline { at, callers: true },
+            _ => Deadline { at: total, callers: false },
+        }
+    }
+
+    /// The failure of an attempt that it cut short.
+    #[must_use]
+    pub fn passed(self) -> Failure {
+        let (class, message) = match self.callers {
+            true => (Class::CallerDeadline, "the caller's deadline passed"),
+            false => (Class::TotalTimeout, "the route's total timeout passed"),
+        };
+        own_failure(class, message)
+    }
+}
+
+/// What a plan came to.
+#[derive(Debug)]
+pub enum Answered {
+    /// A target gave the whole answer.
+    Whole(Whole, Arc<Target>),
+    /// A target's stream has content.
+    Stream(Committed, Arc<Target>),
+    /// An `answer` tier's turn: the number of the tier, from 1, and the template.
+    Degraded(u16, AnswerIndex),
+}
+
+/// A stream that has content: it is the caller's now, and can no longer be replaced.
+#[derive(Debug)]
+pub struct Committed {
+    /// What was held back, and the first content.
+    pub held: VecDeque<Batch>,
+    /// What follows.
+    pub events: Events,
+}
+
+/// A stream that has no content yet: it can still be replaced.
+#[derive(Debug)]
+struct Pending {
+    held: VecDeque<Batch>,
+    bytes: usize,
+    events: Events,
+}
+
+/// Runs the plan.
+///
+/// Cancel safe: dropping the future cancels the attempt that runs.
+///
+/// # Errors
+/// A failure that no other target would mend, or the last one when no step is left.
+pub async fn run(provider: &dyn Provider, job: Job, record: &mut Record) -> Result<Answered, Refusal> {
+    let mut walk = Walk::new();
+    let mut last: Option<Failure> = None;
+    while let Some(step) = walk.next(&job.plan) {
+        let target = match step.kind {
+            StepKind::Answer(answer) => return Ok(Answered::Degraded(step.tier + 1, answer)),
+            StepKind::Target(index) => job.policy.target(index),
+        };
+        match attempt(provider, &job, target, step, record).await {
+            Ok(answered) => return Ok(answered),
+            Err(failure) => {
+                match failure.sent {
+                    true => walk.paid(),
+                    false => walk.unsent(),
+                }
+                let stop = is_final(&failure, job.deadline, Instant::now());
+                last = Some(failure);
+                if stop {
+                    break;
+                }
+            }
+        }
+    }
+    Err(refusal(last))
+}
+
+/// Whether a failure ends the request: no other target would do better, or no time is left to ask one.
+fn is_final(failure: &Failure, deadline: Deadline, now: Instant) -> bool {
+    now >= deadline.at || consequence(failure.class, Phase::BeforeContent).other_target == OtherTarget::Never
+}
+
+async fn attempt(
+    provider: &dyn Provider,
+    job: &Job,
+    target: &Arc<Target>,
+    step: Step,
+    record: &mut Record,
+) -> Result<Answered, Failure> {
+    let started = Instant::now();
+    let traceparent = record.attempt_begins(target, step.tier + 1, started);
+    let timeouts = &job.policy.route(job.route).timeouts;
+    let attempt = Attempt {
+        target: target.clone(),
+        operation: job.operation,
+        body: job.body.clone(),
+        connect_timeout: timeouts.connect,
+        traceparent,
+    };
+    let result = match job.operation {
+        Operation::Converse => whole(provider, attempt, job.deadline).await.map(|w| Answered::Whole(w, target.clone())),
+        Operation::ConverseStream => stream(provider, attempt, job.deadline, started + timeouts.first_token)
+            .await
+            .map(|committed| Answered::Stream(committed, target.clone())),
+    };
+    match &result {
+        Ok(_) => record.attempt_answers(Instant::now()),
+        Err(failure) => {
+            record.attempt_failed(failure, Instant::now());
+            if may_be_billed(failure) {
+                record.used(None);
+            }
+        }
+    }
+    result
+}
+
+/// Whether a failed attempt may appear on the bill: it was sent, and no answer said that it failed.
+fn may_be_billed(failure: &Failure) -> bool {
+    failure.sent && failure.status.is_none()
+}
+
+async fn whole(provider: &dyn Provider, attempt: Attempt, deadline: Deadline) -> Result<Whole, Failure> {
+    match timeout_at(deadline.at, provider.attempt(attempt)).await {
+        Ok(Ok(Answer::Whole(whole))) => Ok(whole),
+        Ok(Ok(Answer::Stream(_))) => Err(own_failure(Class::Protocol, "a unary call was answered by a stream")),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(deadline.passed()),
+    }
+}
+
+async fn stream(
+    provider: &dyn Provider,
+    attempt: Attempt,
+    deadline: Deadline,
+    first_token: Instant,
+) -> Result<Committed, Failure> {
+    let until_content = async {
+        match provider.attempt(attempt).await? {
+            Answer::Stream(events) => Pending { held: VecDeque::new(), bytes: 0, events }.until_content().await,
+            Answer::Whole(_) => Err(own_failure(Class::Protocol, "a stream was answered by a whole answer")),
+        }
+    };
+    match timeout_at(deadline.at.min(first_token), until_content).await {
+        Ok(result) => result,
+        Err(_) if first_token < deadline.at => {
+            Err(own_failure(Class::FirstTokenTimeout, "no content came within the first-token timeout"))
+        }
+        Err(_) => Err(deadline.passed()),
+    }
+}
+
+impl Pending {
+    async fn until_content(mut self) -> Result<Committed, Failure> {
+        loop {
+            let Some(batch) = self.events.next().await? else {
+                return Err(own_failure(Class::Broken, "the stream ended before any content"));
+            };
+            // A stream may end without content (an empty answer): its last word commits like content.
+            let commits = batch.events.iter().any(|e| matches!(e.kind, Kind::BlockDelta | Kind::MessageStop(_)));
+            self.bytes += batch.bytes.len();
+            self.held.push_back(batch);
+            if commits {
+                return Ok(Committed { held: self.held, events: self.events });
+            }
+            if self.bytes > MOST_HELD {
+                return Err(own_failure(Class::Protocol, "too much came before any content"));
+            }
+        }
+    }
+}
+
+/// A failure that we saw, not one that a provider told.
+pub(crate) fn own_failure(class: Class, message: &str) -> Failure {
+    Failure { class, code: None, status: None, message: message.into(), retry_after: None, sent: true }
+}
+
+fn refusal(last: Option<Failure>) -> Refusal {
+    let Some(failure) = last else {
+        return Refusal {
+            reason: Reason::Upstream { class: None, code: None },
+            message: "the route has no target that can be tried now".to_owned(),
+            retry_after: None,
+            served: None,
+        };
+    };
+    let reason = match failure.class {
+        Class::CallerDeadline | Class::TotalTimeout => Reason::DeadlineExceeded,
+        class => Reason::Upstream { class: Some(class), code: failure.code },
+    };
+    Refusal { reason, message: failure.message.into(), retry_after: failure.retry_after, served: None }
+}

@@ -1,0 +1,230 @@
+//! What is settled at the start of a node: addresses, files, sizes. Everything that an operator tunes is policy.
+//!
+//! [`Args`] is what was written (flag, environment, default), [`Config`] what it means; all problems are found at once,
+//! before anything is bound.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+use crate::telemetry::log::Format;
+
+/// Serves requests as the policy says.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "switchtower-node", version, about)]
+pub struct Args {
+    /// Where callers come in: gRPC and HTTP on one port.
+    #[arg(long, env = "SWITCHTOWER_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are. It has no authentication: keep it off public networks.
+    #[arg(long, env = "SWITCHTOWER_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+    /// Folder of policy files, or one file; read again when it changes.
+    #[arg(long, env = "SWITCHTOWER_POLICY")]
+    pub policy: PathBuf,
+    /// Keys file, as `switchtower key new --file` writes it; read again when it changes.
+    #[arg(long, env = "SWITCHTOWER_KEYS")]
+    pub keys: PathBuf,
+    /// Pepper file, beside the keys file unless told otherwise.
+    #[arg(long, env = "SWITCHTOWER_PEPPER")]
+    pub pepper: Option<PathBuf>,
+    /// Region that the node runs in: its targets are tried first.
+    #[arg(long, env = "AWS_REGION", default_value = "")]
+    pub region: String,
+    /// Certificate chain of the callers' port, PEM.
+    #[arg(long, env = "SWITCHTOWER_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "SWITCHTOWER_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve in the clear on an address that is not loopback: for a node behind something that ends TLS.
+    #[arg(long, env = "SWITCHTOWER_PLAINTEXT")]
+    pub plaintext: bool,
+    /// Another Bedrock-compatible endpoint, for all regions (URL) or one (REGION=URL); may be repeated.
+    #[arg(long = "upstream", env = "SWITCHTOWER_UPSTREAM", value_delimiter = ',')]
+    pub upstreams: Vec<String>,
+    /// Most bytes of a request's body.
+    #[arg(long, env = "SWITCHTOWER_MAX_BODY_BYTES", default_value_t = 25_000_000)]
+    pub max_body_bytes: usize,
+    /// Seconds that open requests may go on after SIGTERM.
+    #[arg(long, env = "SWITCHTOWER_DRAIN_SECONDS", default_value_t = 120)]
+    pub drain_seconds: u64,
+    /// Threads that serve requests; the number of cores unless told otherwise.
+    #[arg(long, env = "SWITCHTOWER_THREADS")]
+    pub threads: Option<usize>,
+    /// How log lines look.
+    #[arg(long, env = "SWITCHTOWER_LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    pub log_format: Format,
+    /// Which log lines there are, as `tracing` filters write it; requests are under `switchtower::request`.
+    #[arg(long, env = "SWITCHTOWER_LOG", default_value = "info,switchtower::request=warn")]
+    pub log: String,
+}
+
+/// What was written, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callers come in.
+    pub listen: SocketAddr,
+    /// The admin port.
+    pub admin_listen: SocketAddr,
+    /// Policy files.
+    pub policy: PathBuf,
+    /// Keys file.
+    pub keys: PathBuf,
+    /// Pepper file.
+    pub pepper: PathBuf,
+    /// Region that the node runs in; empty where it runs in none.
+    pub region: String,
+    /// Certificate chain and private key; `None`: in the clear.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Other endpoints: region (`None`: all) and URL.
+    pub upstreams: Vec<(Option<String>, String)>,
+    /// Most bytes of a request's body, 1 or more.
+    pub max_body_bytes: usize,
+    /// How long open requests may go on when the node ends.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// Checks what was written.
+    ///
+    /// # Errors
+    /// A sentence about everything that is wrong.
+    pub fn of(args: &Args) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+        if tls.is_none() && !args.plaintext && !args.listen.ip().is_loopback() {
+            problems.push(format!(
+                "--listen {} is not loopback, and keys would travel in the clear: give --tls-cert and --tls-key, or \
+                 --plaintext where something in front ends TLS",
+                args.listen
+            ));
+        }
+        if args.listen == args.admin_listen && args.listen.port() != 0 {
+            problems.push(format!("--listen and --admin-listen are both {}: give them two ports", args.listen));
+        }
+        if !args.policy.exists() {
+            problems.push(format!("--policy {} does not exist", args.policy.display()));
+        }
+        if args.max_body_bytes == 0 {
+            problems.push("--max-body-bytes is 0: no request would fit; write 1 or more".to_owned());
+        }
+        if args.threads == Some(0) {
+            problems.push("--threads is 0: write 1 or more, or leave it out".to_owned());
+        }
+        let mut upstreams = Vec::new();
+        for written in &args.upstreams {
+            match upstream(written) {
+                Ok(upstream) => upstreams.push(upstream),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Config {
+            listen: args.listen,
+            admin_listen: args.admin_listen,
+            policy: args.policy.clone(),
+            keys: args.keys.clone(),
+            pepper: args.pepper.clone().unwrap_or_else(|| args.keys.with_file_name("pepper.yaml")),
+            region: args.region.clone(),
+            tls,
+            upstreams,
+            max_body_bytes: args.max_body_bytes,
+            drain: Duration::from_secs(args.drain_seconds),
+        })
+    }
+}
+
+/// `URL` or `REGION=URL` taken apart.
+///
+/// # Errors
+/// A sentence about what is wrong.
+pub fn upstream(written: &str) -> Result<(Option<String>, String), String> {
+    let (region, url) = match written.split_once('=') {
+        Some((region, url)) if !region.contains("://") => (Some(region.to_owned()), url),
+        _ => (None, written),
+    };
+    let valid = url.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match valid && region.as_ref().is_none_or(|region| !region.is_empty()) {
+        true => Ok((region, url.to_owned())),
+        false => Err(format!("--upstream `{written}`: write http(s)://HOST[:PORT], or REGION=http(s)://HOST[:PORT]")),
+    }
+}
+
+impl fmt::Display for Config {
+    /// The effective configuration. It names files and addresses; what is in the files is not read here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = self.tls.as_ref().map_or("off".to_owned(), |(cert, _)| cert.display().to_string());
+        write!(
+            f,
+            "listen={} admin_listen={} policy={} keys={} pepper={} region={} tls={tls} upstreams={} \
+             max_body_bytes={} drain_seconds={}",
+            self.listen,
+            self.admin_listen,
+            self.policy.display(),
+            self.keys.display(),
+            self.pepper.display(),
+            if self.region.is_empty() { "none" } else { &self.region },
+            self.upstreams.len(),
+            self.max_body_bytes,
+            self.drain.as_secs()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(more: &[&str]) -> Args {
+        let basic = ["switchtower-node", "--policy", "/", "--keys", "/k/keys.yaml"];
+        Args::try_parse_from(basic.iter().chain(more)).unwrap()
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once() {
+        let problems = Config::of(&args(&[
+            "--listen",
+            "0.0.0.0:8080",
+            "--max-body-bytes",
+            "0",
+            "--upstream",
+            "nonsense",
+            "--threads",
+            "0",
+        ]))
+        .unwrap_err();
+        assert_eq!(problems.len(), 4, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_public_address_needs_tls_or_a_word() {
+        assert!(Config::of(&args(&["--listen", "0.0.0.0:1", "--plaintext"])).is_ok());
+        assert!(Config::of(&args(&["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"])).is_ok());
+        assert!(Config::of(&args(&["--listen", "[::1]:1"])).is_ok());
+    }
+
+    #[test]
+    fn the_pepper_is_beside_the_keys() {
+        assert_eq!(Config::of(&args(&[])).unwrap().pepper, PathBuf::from("/k/pepper.yaml"));
+    }
+
+    #[test]
+    fn upstreams_are_for_all_regions_or_for_one() {
+        let check = |written: &str, expected: Option<(Option<&str>, &str)>| {
+            let got = upstream(written).ok();
+            let got = got.as_ref().map(|(region, url)| (region.as_deref(), url.as_str()));
+            assert_eq!(got, expected, "{written}");
+        };
+        check("http://127.0.0.1:9", Some((None, "http://127.0.0.1:9")));
+        check("us-east-1=https://x", Some((Some("us-east-1"), "https://x")));
+        check("http://x/?a=b", Some((None, "http://x/?a=b")));
+        check("=http://x", None);
+        check("ftp://x", None);
+        check("us-east-1", None);
+    }
+}

@@ -1,0 +1,194 @@
+//! The gRPC way in: `inference.v1`, typed.
+//!
+//! No target speaks this face's dialect, so a request is written as Converse before `infer` and the answer read back
+//! after it: [`request`] and [`response`] are pure and loss-free, [`status`] is the only place where a refusal becomes a
+//! gRPC status, [`stream`] moves events. What a request means is not decided here.
+
+mod converse;
+mod deadline;
+mod json;
+mod request;
+mod response;
+mod status;
+mod stream;
+mod violations;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::Stream;
+use http::HeaderMap;
+use switchtower_proto::inference::v1::{
+    GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse,
+    inference_service_server::{InferenceService, InferenceServiceServer},
+};
+use switchtower_provider::{Operation, bedrock::request::Request as ConverseRequest};
+use tokio::time::Instant;
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    service::{Routes, interceptor::InterceptedService},
+};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use self::violations::{At, Violations};
+use crate::{
+    auth::Credentials,
+    call::{Call, Face, Reply, RequestId, new_request_id},
+    face::headers::{metadata_of, served_headers},
+    infer::Node,
+    record::Served,
+    trace::TraceContext,
+};
+
+/// Most bytes of a message, in and out: Bedrock's own limit of a body. The default of gRPC libraries, 4 MB, is less than
+/// one picture and one document.
+pub const MESSAGE_BYTES: usize = 25_000_000;
+
+/// The services of this face: inference, health, reflection. What `health` says of them is its holder's to set, under ""
+/// and under `switchtower.inference.v1.InferenceService`.
+#[must_use]
+pub fn routes(node: Arc<Node>, health: HealthReporter) -> Routes {
+    let inference = InferenceServiceServer::new(Inference { node })
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("descriptors made by our own build are whole");
+    Routes::new(InterceptedService::new(inference, stamp))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
+        .add_service(reflection)
+}
+
+/// When the head of a request was there: its body may take longer than its deadline.
+#[derive(Clone, Copy, Debug)]
+struct Received(Instant);
+
+fn stamp(mut request: Request<()>) -> Result<Request<()>, Status> {
+    request.extensions_mut().insert(Received(Instant::now()));
+    Ok(request)
+}
+
+/// The inference service of a node.
+struct Inference {
+    node: Arc<Node>,
+}
+
+#[tonic::async_trait]
+impl InferenceService for Inference {
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {
+        let (head, message) = Head::of(request);
+        let id = new_request_id();
+        let call = call(Operation::Converse, &id, head, Some(message), &At::ROOT);
+        match self.node.infer(call).await {
+            Ok(Reply::Whole { answer, ended, served }) => {
+                let message = response::whole(&answer, &ended, &served)
+                    .map_err(|malformed| status::unreadable(&malformed.to_string(), &served))?;
+                Ok(with_headers(message, &served))
+            }
+            Ok(Reply::Stream(reply)) => {
+                Err(status::unreadable("a whole answer was asked for and a stream came", reply.served()))
+            }
+            Err(refusal) => Err(status::refused(&refusal, &id)),
+        }
+    }
+
+    type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
+
+    async fn generate_stream(
+        &self,
+        request: Request<GenerateStreamRequest>,
+    ) -> Result<Response<Self::GenerateStreamStream>, Status> {
+        let (head, message) = Head::of(request);
+        let id = new_request_id();
+        let call = call(Operation::ConverseStream, &id, head, message.request, &At::ROOT.field("request"));
+        match self.node.infer(call).await {
+            Ok(Reply::Stream(reply)) => {
+                let served = reply.served().clone();
+                let messages: Self::GenerateStreamStream = Box::pin(stream::messages(reply));
+                Ok(with_headers(messages, &served))
+            }
+            Ok(Reply::Whole { served, .. }) => {
+                Err(status::unreadable("a stream was asked for and a whole answer came", &served))
+            }
+            Err(refusal) => Err(status::refused(&refusal, &id)),
+        }
+    }
+}
+
+/// What stands above the message.
+struct Head {
+    headers: HeaderMap,
+    received: Instant,
+}
+
+impl Head {
+    fn of<T>(request: Request<T>) -> (Self, T) {
+        let (metadata, extensions, message) = request.into_parts();
+        let received = extensions.get::<Received>().map_or_else(Instant::now, |received| received.0);
+        (Head { headers: metadata.into_headers(), received }, message)
+    }
+}
+
+/// The call that a request asks for. What is wrong with it goes with it: only a caller with a key is told.
+fn call(operation: Operation, id: &RequestId, head: Head, asked: Option<GenerateRequest>, at: &At<'_>) -> Call {
+    let route = asked.as_ref().map(|asked| asked.route.clone()).unwrap_or_default();
+    let (request, deadline, metadata) = match translated(operation, &head, asked, at) {
+        Ok((request, deadline, metadata)) => (Ok(request), deadline, metadata),
+        Err(violations) => (Err(violations.into_problems()), None, Vec::new()),
+    };
+    Call {
+        id: id.clone(),
+        face: Face::Grpc,
+        credentials: Credentials::of_headers(&head.headers),
+        received: head.received,
+        deadline,
+        trace: TraceContext::of(&head.headers),
+        metadata,
+        route,
+        operation,
+        request,
+    }
+}
+
+type Translated = (ConverseRequest, Option<Instant>, Vec<(String, String)>);
+
+fn translated(
+    operation: Operation,
+    head: &Head,
+    asked: Option<GenerateRequest>,
+    at: &At<'_>,
+) -> Result<Translated, Violations> {
+    let asked = asked.ok_or_else(|| Violations::one("request", "must be given"))?;
+    let body = request::body(&asked, at)?;
+    let timeout = asked.timeout.as_ref().and_then(request::timeout_of);
+    let deadline = deadline::of(&head.headers, timeout, head.received)?;
+    let in_headers = metadata_of(&head.headers).map_err(|bad| Violations::one("", bad.to_string()))?;
+    let converse = ConverseRequest::read(operation, body.into())
+        .map_err(|malformed| Violations::one(malformed.field.unwrap_or_default(), malformed.message))?;
+    Ok((converse, deadline, asked.metadata.into_iter().chain(in_headers).collect()))
+}
+
+fn with_headers<T>(message: T, served: &Served) -> Response<T> {
+    let mut headers = HeaderMap::new();
+    served_headers(served, &mut headers);
+    let mut response = Response::new(message);
+    *response.metadata_mut() = MetadataMap::from_headers(headers);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_descriptors_that_reflection_serves_are_whole() {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1();
+        assert!(reflection.is_ok());
+    }
+}

@@ -1,0 +1,91 @@
+//! `switchtower-node`: a node as a process.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use clap::Parser;
+use switchtower_data_plane::{
+    config::{Args, Config},
+    keys::KeyFiles,
+    server::tls,
+    source::Files,
+    start::{Keys, Options, start},
+    telemetry::{Telemetry, log, names::Generation, spans::Spans},
+    upstream,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+// Allocation is a sixth of a request's work; see the benchmarks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// EX_USAGE of sysexits.h: what was written on the command line, or in its files, is wrong.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::of(&args) {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("switchtower-node: {problem}");
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    if let Err(error) = log::start(args.log_format, &args.log, false) {
+        eprintln!("switchtower-node: --log: {error}");
+        return ExitCode::from(USAGE);
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        runtime.worker_threads(threads);
+    }
+    let ran = runtime
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+        .and_then(|runtime| runtime.block_on(run(config)));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all(problems: Vec<String>) -> anyhow::Error {
+    anyhow::Error::msg(problems.join("\n"))
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    tracing::info!("{config}");
+    let var = |name: &str| std::env::var(name).ok();
+    let names = Generation::of(var("OTEL_SEMCONV_STABILITY_OPT_IN").as_deref());
+    let spans = Spans::from_env(&var, names).map_err(anyhow::Error::msg)?;
+    let provider = upstream::bedrock(&config.upstreams, &var)?;
+    let tls = config.tls.as_ref().map(|(cert, key)| tls::read(cert, key)).transpose().map_err(all)?;
+    let running = start(Options {
+        listen: config.listen,
+        admin_listen: config.admin_listen,
+        tls,
+        policy: Files(config.policy),
+        keys: Keys::Files(KeyFiles { keys: config.keys, pepper: config.pepper }),
+        region: config.region.into(),
+        provider: Arc::new(provider),
+        telemetry: Arc::new(Telemetry::new(names, spans)),
+        most_body_bytes: config.max_body_bytes,
+        drain: config.drain,
+    })
+    .await?;
+    tracing::info!(listen = %running.address, admin_listen = %running.admin_address, "node up");
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    tracing::info!("ending: open requests may finish");
+    running.stop().await;
+    Ok(())
+}

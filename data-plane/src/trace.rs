@@ -1,0 +1,130 @@
+//! W3C trace context: where a request stands in the caller's trace, and what the upstream is told.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderValue};
+use opentelemetry::{
+    Context, SpanId, TraceFlags, TraceId,
+    propagation::TextMapPropagator,
+    trace::{SpanContext, TraceContextExt, TraceState},
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+/// Where a request stands in a trace: its own span, and the caller's.
+#[derive(Clone, Debug)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace: TraceId,
+    /// Our span for the request.
+    pub span: SpanId,
+    /// The caller's span; `None`: the trace begins here.
+    pub parent: Option<Parent>,
+    /// The vendors' part, passed on as it came.
+    pub state: TraceState,
+}
+
+/// The caller's span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its id.
+    pub span: SpanId,
+    /// Whether the caller records it.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// From `traceparent` and `tracestate`; a new trace where they are missing or malformed.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        match headers.contains_key("traceparent") {
+            true => Self::continued(headers).unwrap_or_else(Self::begun),
+            false => Self::begun(),
+        }
+    }
+
+    /// A new trace.
+    #[must_use]
+    pub fn begun() -> Self {
+        TraceContext {
+            trace: TraceId::from_bytes(fastrand::u128(1..).to_be_bytes()),
+            span: new_span(),
+            parent: None,
+            state: TraceState::NONE,
+        }
+    }
+
+    fn continued(headers: &HeaderMap) -> Option<Self> {
+        let mut carrier = HashMap::with_capacity(2);
+        for name in ["traceparent", "tracestate"] {
+            if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
+                carrier.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+        let span = context.span();
+        let caller: &SpanContext = span.span_context();
+        caller.is_valid().then(|| TraceContext {
+            trace: caller.trace_id(),
+            span: new_span(),
+            parent: Some(Parent { span: caller.span_id(), sampled: caller.is_sampled() }),
+            state: caller.trace_state().clone(),
+        })
+    }
+
+    /// `traceparent` that tells an upstream of one of our spans.
+    #[must_use]
+    pub fn traceparent(&self, span: SpanId, sampled: bool) -> Option<HeaderValue> {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex::encode_to_slice(self.trace.to_bytes(), &mut text[3..35]).ok()?;
+        hex::encode_to_slice(span.to_bytes(), &mut text[36..52]).ok()?;
+        text[54] = if sampled { b'1' } else { b'0' };
+        HeaderValue::from_bytes(&text).ok()
+    }
+
+    /// The context of one of our spans, as exporters want it.
+    #[must_use]
+    pub fn span_context(&self, span: SpanId) -> SpanContext {
+        SpanContext::new(self.trace, span, TraceFlags::SAMPLED, false, self.state.clone())
+    }
+}
+
+/// An id for a span of ours.
+#[must_use]
+pub fn new_span() -> SpanId {
+    SpanId::from_bytes(fastrand::u64(1..).to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(traceparent: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", HeaderValue::from_str(traceparent).unwrap());
+        headers.insert("tracestate", HeaderValue::from_static("vendor=1"));
+        headers
+    }
+
+    #[test]
+    fn a_callers_trace_is_continued_with_a_span_of_our_own() {
+        let context = TraceContext::of(&headers("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert_eq!(context.trace.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        let parent = context.parent.unwrap();
+        assert_eq!((parent.span.to_string().as_str(), parent.sampled), ("00f067aa0ba902b7", true));
+        assert_ne!(context.span, parent.span);
+        assert_eq!(context.state.get("vendor"), Some("1"));
+        assert_eq!(
+            context.traceparent(parent.span, true).unwrap(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        );
+    }
+
+    #[test]
+    fn a_malformed_traceparent_begins_a_new_trace() {
+        for bad in ["", "00", "zz-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-0-0-0"] {
+            let context = TraceContext::of(&headers(bad));
+            assert!(context.parent.is_none(), "{bad}");
+            assert_ne!(context.trace, TraceId::INVALID);
+        }
+    }
+}
