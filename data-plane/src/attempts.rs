@@ -1,6 +1,6 @@
 //! Runs a plan: one attempt after the other, until one answers or none is left.
 //!
-//! The commit point is a type. Until the first content is there an attempt is [`Pending`] and can be replaced; what
+//! The commit point is a type. Until the first content is there an attempt is `Pending` and can be replaced; what
 //! comes out is [`Committed`], and by then plan and body are gone: nothing that holds it could try again. What a failure
 //! means is `policy`'s table ([`switchtower_policy::failure`]); how many attempts are paid is the plan's walk.
 

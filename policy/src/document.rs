@@ -1,7 +1,7 @@
 //! YAML -> policy, with the map from field path to file, line and column.
 //!
-//! The YAML goes into a tree of ours ([`tree`]) whose every node and key knows its place, and is decoded from there by
-//! hand ([`decode`], [`values`], [`sections`]): a typed deserialiser stops at the first thing that is wrong, and an operator who is
+//! The YAML goes into a tree of ours (`tree`) whose every node and key knows its place, and is decoded from there by
+//! hand (`decode`, `values`, `sections`): a typed deserialiser stops at the first thing that is wrong, and an operator who is
 //! told one thing at a time repairs one thing at a time. Whatever can be read is read, whatever cannot is left at its
 //! default and remembered as refused, so that compiling the rest does not complain of what reading has already told.
 //!

@@ -3,7 +3,7 @@
 //! Pure: no I/O, no clock, no randomness, no async; whatever a decision needs comes in as an argument. Both planes and
 //! the CLI call the same functions, so all agree on what is valid: *valid means "compiles"*.
 //!
-//! Two doors: [`read`] turns YAML files into a policy and remembers where each field stands, [`compile`] turns a policy
+//! Two doors: [`read`] turns YAML files into a policy and remembers where each field stands, [`compile()`] turns a policy
 //! into a [`Snapshot`]; each gives all its violations, not the first. [`load`] goes through both.
 //!
 //! # Words

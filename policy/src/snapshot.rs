@@ -1,6 +1,6 @@
 //! A policy in its compiled form: immutable, indexed, shared by every request that it serves.
 //!
-//! Everything in it was checked by [`crate::compile`]; nothing is checked again. Routes, targets, flags and callers are
+//! Everything in it was checked by [`crate::compile()`]; nothing is checked again. Routes, targets, flags and callers are
 //! named by index, so that a plan can outlive the borrow of the snapshot that it was made from.
 
 use std::{fmt, sync::Arc, time::Duration};

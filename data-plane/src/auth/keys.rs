@@ -79,6 +79,9 @@ pub enum Invalid {
     /// It would never work.
     #[error("the key would expire before it begins")]
     Expired,
+    /// Not what [`new_key`] could have made.
+    #[error("a key is `swt_`, 16 characters of A-Z2-7, `_`, and 32 more of them")]
+    Bearer,
 }
 
 /// Makes a key. `random` must come from a cryptographic generator and never be used again.
@@ -92,13 +95,41 @@ pub fn new_key(
     expires: Option<SystemTime>,
     random: &[u8; KEY_RANDOM_BYTES],
 ) -> Result<(Record, IssuedKey), Invalid> {
+    let (id, secret) = random.split_at(ID_RANDOM_BYTES);
+    issue(base32(id), &base32(secret), caller, pepper, now, expires)
+}
+
+/// The record of a bearer key that exists already, and all its forms: for a key that is chosen and not made. The
+/// AWS-style pair is the same whenever key and pepper are.
+///
+/// # Errors
+/// As [`new_key`]; a key that it could not have made.
+pub fn known_key(
+    bearer: &str,
+    caller: &str,
+    pepper: &Pepper,
+    now: SystemTime,
+    expires: Option<SystemTime>,
+) -> Result<(Record, IssuedKey), Invalid> {
+    let parts = bearer.strip_prefix(BEARER_PREFIX).and_then(|key| key.split_once('_'));
+    let (id, secret) =
+        parts.filter(|(id, secret)| is_base32(id, ID_LEN) && is_base32(secret, SECRET_LEN)).ok_or(Invalid::Bearer)?;
+    issue(id.to_owned(), secret, caller, pepper, now, expires)
+}
+
+fn issue(
+    id: String,
+    secret: &str,
+    caller: &str,
+    pepper: &Pepper,
+    now: SystemTime,
+    expires: Option<SystemTime>,
+) -> Result<(Record, IssuedKey), Invalid> {
     caller_name(caller).ok_or(Invalid::Caller)?;
     let (created, expires) = (whole_seconds(now), expires.map(whole_seconds));
     if expires.is_some_and(|expires| expires <= created) {
         return Err(Invalid::Expired);
     }
-    let (id, secret) = random.split_at(ID_RANDOM_BYTES);
-    let (id, secret) = (base32(id), base32(secret));
     let key = pepper.key();
     let hash = hash(&key, id.as_bytes(), secret.as_bytes());
     let issued = IssuedKey {
@@ -220,8 +251,12 @@ fn document(record: &Record) -> Result<Value, time::error::Format> {
 }
 
 fn id(text: &str) -> Option<String> {
+    is_base32(text, ID_LEN).then(|| text.to_owned())
+}
+
+fn is_base32(text: &str, length: usize) -> bool {
     let known = |byte: u8| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte);
-    (text.len() == ID_LEN && text.bytes().all(known)).then(|| text.to_owned())
+    text.len() == length && text.bytes().all(known)
 }
 
 /// The rule that the policy has for its names.
@@ -283,6 +318,21 @@ mod tests {
         assert_eq!(issued.bearer, format!("swt_7777777777777777_{}", "7".repeat(32)));
         assert_eq!(issued.access_key_id, "SWTK7777777777777777");
         assert_eq!(issued.secret_access_key.len(), 40);
+    }
+
+    #[test]
+    fn a_known_key_is_the_one_that_was_made() {
+        let (made, issued) = key(1);
+        let known = |bearer: &str| known_key(bearer, "web", &Pepper::new([7; 32]), at(1_000_000_000), None);
+        let (record, shown) = known(&issued.bearer).unwrap();
+        assert_eq!(record, made);
+        assert_eq!((&shown.bearer, &shown.access_key_id), (&issued.bearer, &issued.access_key_id));
+        assert_eq!(shown.secret_access_key, issued.secret_access_key);
+        let key = issued.bearer.as_str();
+        let lower = key.to_ascii_lowercase();
+        for other in ["", "swt_", &key[1..], &key[..key.len() - 1], &format!("{key}A"), &key[..20], &lower] {
+            assert_eq!(known(other).err(), Some(Invalid::Bearer), "{other}");
+        }
     }
 
     #[test]

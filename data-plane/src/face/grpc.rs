@@ -1,8 +1,8 @@
 //! The gRPC way in: `inference.v1`, typed.
 //!
 //! No target speaks this face's dialect, so a request is written as Converse before `infer` and the answer read back
-//! after it: [`request`] and [`response`] are pure and loss-free, [`status`] is the only place where a refusal becomes a
-//! gRPC status, [`stream`] moves events. What a request means is not decided here.
+//! after it: `request` and `response` are pure and loss-free, `status` is the only place where a refusal becomes a
+//! gRPC status, `stream` moves events. What a request means is not decided here.
 
 mod converse;
 mod deadline;

@@ -1,0 +1,117 @@
+//! What can be written on the command line. The words of each command stand beside what it does.
+
+use anstream::ColorChoice;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{ask, completions, dev, explain, key, output, validate};
+
+/// Decides which model serves which use case: try it, check policies, ask.
+#[derive(Debug, Parser)]
+#[command(name = "switchtower", version, after_help = output::EXITS, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// For people, or one JSON document for programs; failures then are JSON on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = output::Format::Text, value_name = "FORMAT")]
+    pub(crate) output: output::Format,
+    /// Whether there are colours; `auto`: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_enum, default_value_t = Colours::Auto, value_name = "WHEN")]
+    pub(crate) color: Colours,
+}
+
+/// Whether there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colours {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node and a fake Bedrock on this machine, from policy files that are read again when they change.
+    Dev(dev::Args),
+    /// Tell everything that is wrong with a policy.
+    Validate(validate::Args),
+    /// Tell what happens to a request, and why.
+    Explain(explain::Args),
+    /// Send one request, and show the answer as it comes and what served it.
+    Ask(ask::Args),
+    /// Make, list and revoke the keys that callers show to nodes.
+    Key(key::Args),
+    /// Print a script that completes this command in a shell.
+    Completions(completions::Args),
+}
+
+/// What `--color` says, before anything is checked. What follows `--` is not ours.
+pub(crate) fn colours_of(args: impl Iterator<Item = String>) -> ColorChoice {
+    let mut choice = ColorChoice::Auto;
+    let mut args = args.take_while(|arg| arg != "--").peekable();
+    while let Some(arg) = args.next() {
+        let value = match arg.strip_prefix("--color") {
+            Some("") => args.peek().cloned(),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        choice = match value.as_deref() {
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            Some("auto") => ColorChoice::Auto,
+            _ => choice,
+        };
+    }
+    choice
+}
+
+/// `KEY=VALUE`, as `--metadata` has it.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn colours_are_known_before_the_rest_is() {
+        let check = |args: &[&str], expected: ColorChoice| {
+            assert_eq!(colours_of(args.iter().map(ToString::to_string)), expected, "{args:?}");
+        };
+        check(&["switchtower"], ColorChoice::Auto);
+        check(&["switchtower", "--color", "never"], ColorChoice::Never);
+        check(&["switchtower", "ask", "--color=always"], ColorChoice::Always);
+        check(&["switchtower", "ask", "--color=never", "--color", "always"], ColorChoice::Always);
+        check(&["switchtower", "ask", "--", "--color=always"], ColorChoice::Auto);
+        check(&["switchtower", "--color"], ColorChoice::Auto);
+    }
+
+    #[test]
+    fn a_pair_has_a_key_and_may_have_an_empty_value() {
+        let check = |text: &str, expected: Option<(&str, &str)>| {
+            let got = pair(text).ok();
+            assert_eq!(got.as_ref().map(|(key, value)| (key.as_str(), value.as_str())), expected, "{text}");
+        };
+        check("a=b", Some(("a", "b")));
+        check("a=b=c", Some(("a", "b=c")));
+        check("a=", Some(("a", "")));
+        check("=b", None);
+        check("a", None);
+    }
+}

@@ -1,0 +1,78 @@
+//! What holds for every command: help, exit codes, completions, colours, closed pipes.
+
+use std::{io::Read, process::Stdio};
+
+use crate::support::{command, run};
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let help = run(["--help"]).exits(0);
+    for code in ["64", "65", "69", "74", "75", "77", "130"] {
+        assert!(help.out.lines().any(|line| line.trim_start().starts_with(code)), "{code}: {}", help.out);
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let check = |args: &[&str], says: &str| {
+        let ran = run(args).exits(64);
+        assert!(ran.err.contains(says) && ran.out.is_empty(), "{args:?}: {ran:#?}");
+    };
+    check(&[], "Usage");
+    check(&["frobnicate"], "frobnicate");
+    check(&["ask"], "ROUTE");
+    check(&["ask", "quick", "hi", "--timeout", "30"], "30s");
+    check(&["ask", "quick", "hi", "--metadata", "session"], "KEY=VALUE");
+    check(&["ask", "quick", "hi", "--temperature", "2"], "0 to 1");
+    check(&["ask", "quick", " "], "empty");
+    check(&["dev", "--listen", "0.0.0.0:8080", "--policy", "/"], "not loopback");
+    check(&["dev", "--policy", "/does/not/exist"], "does not exist");
+    check(&["dev", "--policy", "/", "--api-key", "secret"], "switchtower key new");
+    check(&["dev", "--policy", "/", "--upstream", "nonsense"], "http(s)://HOST");
+    check(&["dev", "--policy", "/", "--script", "x", "--real"], "cannot be used with");
+    check(&["dev", "--policy", "/", "--log", "a=b=c"], "--log");
+    check(&["validate"], "PATH");
+}
+
+#[test]
+fn dev_outside_of_its_examples_asks_for_a_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = command(["dev"]).current_dir(&folder).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(ran.status.code(), Some(64));
+    assert!(String::from_utf8(ran.stderr).unwrap().contains("--policy DIR"));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(["completions", shell]).exits(0).out;
+        for command in ["dev", "validate", "explain", "ask", "key", "completions"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    assert_eq!(run(["completions", "bash", "--output", "json"]).exits(0).json()["shell"], "bash");
+}
+
+#[test]
+fn there_are_colours_only_where_they_are_seen_or_asked_for() {
+    let check = |args: &[&str], colours: bool| {
+        let ran = run(args);
+        let coloured = ran.out.contains('\u{1b}') || ran.err.contains('\u{1b}');
+        assert_eq!(coloured, colours, "{args:?}: {ran:#?}");
+    };
+    check(&["validate", "/does/not/exist"], false);
+    check(&["validate", "/does/not/exist", "--color", "always"], true);
+    check(&["validate", "/does/not/exist", "--color", "never"], false);
+    check(&["--help"], false);
+    check(&["--help", "--color=always"], true);
+    check(&["frobnicate", "--color", "always"], true);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let mut child = command(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(141), ""));
+}
