@@ -49,7 +49,7 @@ buf: $(NODE)/.done
 
 bench:
 	cargo build --workspace --bins --profile bench-run
-	./target/bench-run/switchtower-bench $(ARGS)
+	ulimit -n 8192 2>/dev/null; ./target/bench-run/switchtower-bench $(ARGS)
 
 fuzz:
 	./fuzz/run $(ARGS)
