@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use switchtower_policy::{
-    failure::{Class, OtherTarget, Phase, consequence},
+    failure::{Class, OtherTarget, Phase, SameTarget, consequence},
     plan::{Plan, Step, StepKind, Walk},
     snapshot::{AnswerIndex, RouteIndex, Snapshot, Target},
 };
@@ -108,33 +108,44 @@ struct Pending {
 /// A failure that no other target would mend, or the last one when no step is left.
 pub async fn run(provider: &dyn Provider, job: Job, record: &mut Record) -> Result<Answered, Refusal> {
     let mut walk = Walk::new();
+    let mut refreshed = false;
     let mut last: Option<Failure> = None;
-    while let Some(step) = walk.next(&job.plan) {
+    let mut next = walk.next(&job.plan);
+    while let Some(step) = next {
         let target = match step.kind {
             StepKind::Answer(answer) => return Ok(Answered::Degraded(step.tier + 1, answer)),
             StepKind::Target(index) => job.policy.target(index),
         };
-        match attempt(provider, &job, target, step, record).await {
+        let failure = match attempt(provider, &job, target, step, record).await {
             Ok(answered) => return Ok(answered),
-            Err(failure) => {
-                match failure.sent {
-                    true => walk.paid(),
-                    false => walk.unsent(),
-                }
-                let stop = is_final(&failure, job.deadline, Instant::now());
-                last = Some(failure);
-                if stop {
-                    break;
-                }
-            }
+            Err(failure) => failure,
+        };
+        match failure.sent {
+            true => walk.paid(),
+            false => walk.unsent(),
         }
+        let means = consequence(failure.class, Phase::BeforeContent);
+        let stop = means.other_target == OtherTarget::Never || Instant::now() >= job.deadline.at;
+        last = Some(failure);
+        next = if stop {
+            None
+        } else if means.same_target == SameTarget::AfterRefresh && !refreshed {
+            refreshed = true;
+            refresh(provider, job.deadline)
+                .await
+                .then(|| walk.again(&job.plan))
+                .flatten()
+                .or_else(|| walk.next(&job.plan))
+        } else {
+            walk.next(&job.plan)
+        };
     }
     Err(refusal(last))
 }
 
-/// Whether a failure ends the request: no other target would do better, or no time is left to ask one.
-fn is_final(failure: &Failure, deadline: Deadline, now: Instant) -> bool {
-    now >= deadline.at || consequence(failure.class, Phase::BeforeContent).other_target == OtherTarget::Never
+/// Whether the provider has other credentials now.
+async fn refresh(provider: &dyn Provider, deadline: Deadline) -> bool {
+    timeout_at(deadline.at, provider.refresh()).await.is_ok_and(|refreshed| refreshed.is_ok())
 }
 
 async fn attempt(

@@ -218,6 +218,10 @@ impl Provider for Bedrock {
     fn attempt(&self, attempt: Attempt) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(self.call(attempt))
     }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(Bedrock::refresh(self))
+    }
 }
 
 fn roots(trust: &Trust) -> Result<rustls::RootCertStore, Unusable> {

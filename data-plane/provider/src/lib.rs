@@ -51,6 +51,9 @@ pub trait Provider: Send + Sync + 'static {
     ///
     /// Cancel safe: dropping the future or the stream cancels the call upstream.
     fn attempt(&self, attempt: Attempt) -> BoxFuture<'_, Result<Answer, Failure>>;
+
+    /// Fetches its own credentials again, for when an attempt failed as [`Class::Credentials`]. Cancel safe.
+    fn refresh(&self) -> BoxFuture<'_, Result<(), Failure>>;
 }
 
 /// What came back.

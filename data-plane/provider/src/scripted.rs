@@ -35,6 +35,7 @@ struct State {
     seen: Vec<Attempt>,
     cancelled: HashMap<Arc<str>, usize>,
     open: usize,
+    refreshed: usize,
 }
 
 type Decide = dyn FnMut(&Attempt) -> Outcome + Send;
@@ -220,6 +221,12 @@ impl Scripted {
         self.state().cancelled.get(target).copied().unwrap_or(0)
     }
 
+    /// How often its credentials were refreshed.
+    #[must_use]
+    pub fn refreshed(&self) -> usize {
+        self.state().refreshed
+    }
+
     /// How many attempts are neither ended nor cancelled.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -265,6 +272,11 @@ impl Provider for Scripted {
             }
             outcome.answer(attempt.operation, running)
         })
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        self.state().refreshed += 1;
+        Box::pin(async { Ok(()) })
     }
 }
 

@@ -54,14 +54,19 @@ pub fn routes(node: Arc<Node>, health: HealthReporter) -> Routes {
     let inference = InferenceServiceServer::new(Inference { node })
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("descriptors made by our own build are whole");
+    // Python's own reflection client, and older grpcurl, ask by the older name alone.
+    let reflection = reflection_builder().build_v1().expect("descriptors made by our own build are whole");
+    let older_reflection = reflection_builder().build_v1alpha().expect("descriptors made by our own build are whole");
     Routes::new(InterceptedService::new(inference, stamp))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
         .add_service(reflection)
+        .add_service(older_reflection)
+}
+
+fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// When the head of a request was there: its body may take longer than its deadline.
@@ -185,10 +190,7 @@ fn with_headers<T>(message: T, served: &Served) -> Response<T> {
 mod tests {
     #[test]
     fn the_descriptors_that_reflection_serves_are_whole() {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1();
-        assert!(reflection.is_ok());
+        assert!(super::reflection_builder().build_v1().is_ok());
+        assert!(super::reflection_builder().build_v1alpha().is_ok());
     }
 }

@@ -5,10 +5,19 @@
 
 use std::time::Duration;
 
+use switchtower_policy::failure::Class;
+use time::OffsetDateTime;
 use tokio::time::Instant;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt::{self, format::Writer, time::FormatTime},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::record::{Facts, Outcome};
+use crate::record::{Completeness, Ended, Facts, Outcome, Served};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -27,7 +36,12 @@ pub fn start(format: Format, filter: &str, colours: bool) -> anyhow::Result<()> 
     let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?);
     match format {
         Format::Text => {
-            let line = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
+            let line = fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_target(false)
+                .with_ansi(colours)
+                .with_timer(TimeOfDay)
+                .fmt_fields(fmt::format::debug_fn(for_people).delimited(" "));
             registry.with(line).try_init()?;
         }
         Format::Json => {
@@ -35,6 +49,42 @@ pub fn start(format: Format, filter: &str, colours: bool) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+/// `HH:MM:SS.mmm`, UTC: whoever reads lines knows the day.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let (hour, minute, second, milli) = OffsetDateTime::now_utc().time().as_hms_milli();
+        write!(writer, "{hour:02}:{minute:02}:{second:02}.{milli:03}")
+    }
+}
+
+/// What the sentence of a request's line says already; for people it is not said twice.
+const SAID: [&str; 14] = [
+    "face",
+    "caller",
+    "route",
+    "target",
+    "tier",
+    "attempts",
+    "duration_ms",
+    "completeness",
+    "input_tokens",
+    "output_tokens",
+    "cost_dollars",
+    "reason",
+    "first_failure",
+    "error_code",
+];
+
+fn for_people(writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name if SAID.contains(&name) => Ok(()),
+        name => write!(writer, "{name}={value:?}"),
+    }
 }
 
 /// The line of a request.
@@ -46,32 +96,75 @@ pub(super) fn ended(facts: &Facts, outcome: &Outcome, now: Instant) {
     let attempts = served.attempts.len();
     let (id, face, route) = (&*facts.id, facts.face.as_str(), &*served.route);
     macro_rules! line {
-        ($level:ident, $message:literal $(, $field:ident = $value:expr)*) => {
+        ($level:ident, { $($field:ident = $value:expr),* }, $($message:tt)+) => {
             tracing::$level!(
                 target: "switchtower::request", request_id = id, face, caller, route, target, tier = served.tier,
-                attempts, duration_ms $(, $field = $value)*, $message
+                attempts, duration_ms $(, $field = $value)*, $($message)+
             )
         };
     }
     match outcome {
         Outcome::Answered(ended) => {
             let usage = ended.usage.unwrap_or_default();
-            let failed = served.attempts.iter().find(|tried| tried.failure.is_some());
+            let first_failure = served.attempts.iter().find_map(|tried| tried.failure).map(Class::as_str);
             line!(
                 info,
-                "request answered",
-                completeness = ended.completeness.as_str(),
-                input_tokens = usage.input,
-                output_tokens = usage.output,
-                cost_dollars = ended.cost,
-                first_failure = failed.map(|tried| tried.outcome())
+                {
+                    completeness = ended.completeness.as_str(),
+                    input_tokens = usage.input,
+                    output_tokens = usage.output,
+                    cost_dollars = ended.cost,
+                    first_failure = first_failure
+                },
+                "{caller}: {route} answered by {} in {duration_ms} ms{}",
+                if served.degraded { "an answer tier" } else { target },
+                Details { served, ended, first_failure }
             );
         }
-        Outcome::Refused(_) => line!(warn, "request refused", reason = outcome.as_str()),
-        Outcome::Broken(class, code) => {
-            line!(warn, "stream broken", reason = class.as_str(), error_code = code.as_deref().unwrap_or("-"));
+        Outcome::Refused(_) => {
+            let reason = outcome.as_str();
+            line!(warn, { reason = reason }, "{caller}: {} refused after {duration_ms} ms: {reason}", named(route));
         }
-        Outcome::Cancelled => line!(info, "request cancelled by its caller"),
+        Outcome::Broken(class, code) => {
+            let (reason, error_code) = (class.as_str(), code.as_deref().unwrap_or("-"));
+            line!(
+                warn,
+                { reason = reason, error_code = error_code },
+                "{caller}: {route} broke off after {duration_ms} ms: {reason} at {target}"
+            );
+        }
+        Outcome::Cancelled => {
+            line!(info, {}, "{caller}: {} left by its caller after {duration_ms} ms", named(route));
+        }
+    }
+}
+
+fn named(route: &str) -> &str {
+    if route.is_empty() { "request" } else { route }
+}
+
+/// What is worth a word about an answer, beyond who gave it.
+struct Details<'a> {
+    served: &'a Served,
+    ended: &'a Ended,
+    first_failure: Option<&'static str>,
+}
+
+impl std::fmt::Display for Details<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(failure) = self.first_failure {
+            write!(f, ", attempt {} (the first: {failure})", self.served.attempts.len())?;
+        }
+        if self.ended.completeness == Completeness::Truncated {
+            f.write_str(", truncated")?;
+        }
+        if let Some(usage) = self.ended.usage.filter(|_| !self.served.degraded) {
+            write!(f, ", {} + {} tokens", usage.input, usage.output)?;
+        }
+        match self.ended.cost {
+            Some(dollars) if dollars > 0.0 => write!(f, ", ${dollars:.6}"),
+            _ => Ok(()),
+        }
     }
 }
 

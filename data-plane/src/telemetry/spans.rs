@@ -131,14 +131,10 @@ impl Spans {
 
     /// Exports the spans of an ended request.
     pub fn export(&self, facts: &Facts, outcome: &Outcome, now: Instant) {
-        let ended = match outcome {
-            Outcome::Answered(ended) => Some(ended),
-            _ => None,
-        };
         let last = facts.spans.len().saturating_sub(1);
         for (number, (tried, span)) in facts.served.attempts.iter().zip(&facts.spans).enumerate() {
-            let ended = ended.filter(|_| number == last && tried.failure.is_none());
-            self.processor.on_end(self.attempt(facts, tried, *span, ended, now));
+            let served = Some(outcome).filter(|_| number == last && tried.failure.is_none());
+            self.processor.on_end(self.attempt(facts, tried, *span, served, now));
         }
         self.processor.on_end(self.request(facts, outcome, now));
     }
@@ -194,12 +190,13 @@ impl Spans {
         )
     }
 
+    /// `served` is what came of the request, for the attempt that served it.
     fn attempt(
         &self,
         facts: &Facts,
         tried: &Tried,
         span: AttemptSpan,
-        ended: Option<&Ended>,
+        served: Option<&Outcome>,
         now: Instant,
     ) -> SpanData {
         let (region, model) = region_and_model(&tried.target);
@@ -218,12 +215,17 @@ impl Spans {
                 attributes.push(KeyValue::new("gen_ai.response.time_to_first_chunk", seconds));
             }
         }
-        if let Some(ended) = ended {
+        // An attempt fails before its first content or, as a stream, after it.
+        let failure = match served {
+            Some(Outcome::Broken(class, code)) => Some((*class, code.as_deref())),
+            _ => tried.failure.map(|class| (class, tried.code.as_deref())),
+        };
+        if let Some(Outcome::Answered(ended)) = served {
             self.told(ended, &mut attributes);
         }
         let mut status = Status::Unset;
-        if let Some(class) = tried.failure {
-            let code = tried.code.as_deref().map_or_else(|| class.as_str().to_owned(), str::to_owned);
+        if let Some((class, code)) = failure {
+            let code = code.map_or_else(|| class.as_str().to_owned(), str::to_owned);
             attributes.push(KeyValue::new("error.type", code));
             attributes.push(KeyValue::new("switchtower.failure", class.as_str()));
             status = Status::error(class.as_str());

@@ -148,3 +148,18 @@ async fn a_route_that_is_not_the_callers_looks_like_one_that_is_not_there() {
     assert_eq!(unknown, Reason::UnknownRoute { nearest: vec!["plain".to_owned()] });
     assert!(tower.provider.attempts().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_refreshed_once_and_tried_again() {
+    let tower = Tower::new();
+    tower.provider.then(A_EAST, [fails(Class::Credentials), Outcome::text("hello", USAGE)]);
+    assert!(tower.whole("chat").await.is_ok());
+    assert_eq!((tower.provider.targets(), tower.provider.refreshed()), (vec![A_EAST.to_owned(); 2], 1));
+
+    let tower = Tower::new();
+    tower.provider.always(A_EAST, fails(Class::Credentials));
+    tower.provider.always(A_WEST, fails(Class::Credentials));
+    tower.provider.always(B_EAST, Outcome::text("hello", USAGE));
+    assert!(tower.whole("chat").await.is_ok());
+    assert_eq!(tower.provider.refreshed(), 1);
+}
