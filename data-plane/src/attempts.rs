@@ -125,22 +125,37 @@ pub async fn run(provider: &dyn Provider, job: Job, record: &mut Record) -> Resu
             false => walk.unsent(),
         }
         let means = consequence(failure.class, Phase::BeforeContent);
-        let stop = means.other_target == OtherTarget::Never || Instant::now() >= job.deadline.at;
-        last = Some(failure);
-        next = if stop {
+        if means.other_target == OtherTarget::WithAlarm {
+            alarm(target, &failure);
+        }
+        let late = Instant::now() >= job.deadline.at;
+        next = if late && !job.deadline.callers {
+            // The route's own time is up, and the caller still waits: an answer of our own takes none.
+            walk.next_where(&job.plan, |_| false)
+        } else if late || means.other_target == OtherTarget::Never {
             None
         } else if means.same_target == SameTarget::AfterRefresh && !refreshed {
             refreshed = true;
-            refresh(provider, job.deadline)
-                .await
-                .then(|| walk.again(&job.plan))
-                .flatten()
-                .or_else(|| walk.next(&job.plan))
+            let again = refresh(provider, job.deadline).await;
+            again.then(|| walk.again(&job.plan)).flatten().or_else(|| walk.next(&job.plan))
+        } else if !failure.sent && means.same_target == SameTarget::OnceAtOnce && walk.clone().next(&job.plan).is_none()
+        {
+            // Another target goes before the same again.
+            walk.again(&job.plan)
         } else {
             walk.next(&job.plan)
         };
+        last = Some(failure);
     }
     Err(refusal(last))
+}
+
+/// A target that we may not use, or that is not there, is the operators' to mend.
+fn alarm(target: &Target, failure: &Failure) {
+    let (class, error_code) = (failure.class.as_str(), failure.code.as_deref().unwrap_or("-"));
+    // Only our own sentence: a provider's may quote the request.
+    let message = if failure.status.is_none() { &*failure.message } else { "" };
+    tracing::warn!(target_id = &*target.id, class, error_code, "a target cannot be used: see to it. {message}");
 }
 
 /// Whether the provider has other credentials now.
@@ -156,14 +171,14 @@ async fn attempt(
     record: &mut Record,
 ) -> Result<Answered, Failure> {
     let started = Instant::now();
-    let traceparent = record.attempt_begins(target, step.tier + 1, started);
+    let trace = record.attempt_begins(target, step.tier + 1, started);
     let timeouts = &job.policy.route(job.route).timeouts;
     let attempt = Attempt {
         target: target.clone(),
         operation: job.operation,
         body: job.body.clone(),
         connect_timeout: timeouts.connect,
-        traceparent,
+        trace,
     };
     let result = match job.operation {
         Operation::Converse => whole(provider, attempt, job.deadline).await.map(|w| Answered::Whole(w, target.clone())),
@@ -183,9 +198,10 @@ async fn attempt(
     result
 }
 
-/// Whether a failed attempt may appear on the bill: it was sent, and no answer said that it failed.
+/// Whether a failed attempt may appear on the bill: it was sent, and no answer said that it failed (one that cannot be
+/// read did not).
 fn may_be_billed(failure: &Failure) -> bool {
-    failure.sent && failure.status.is_none()
+    failure.sent && failure.status.is_none_or(|status| status < 400)
 }
 
 async fn whole(provider: &dyn Provider, attempt: Attempt, deadline: Deadline) -> Result<Whole, Failure> {
@@ -252,9 +268,21 @@ fn refusal(last: Option<Failure>) -> Refusal {
             served: None,
         };
     };
+    let message = told(&failure);
     let reason = match failure.class {
         Class::CallerDeadline | Class::TotalTimeout => Reason::DeadlineExceeded,
         class => Reason::Upstream { class: Some(class), code: failure.code },
     };
-    Refusal { reason, message: failure.message.into(), retry_after: failure.retry_after, served: None }
+    Refusal { reason, message, retry_after: failure.retry_after, served: None }
+}
+
+/// What a caller is told of the last failure. How targets are reached and as whom is the operators' business.
+fn told(failure: &Failure) -> String {
+    match failure.class {
+        Class::Connect => "no target of this route could be reached".to_owned(),
+        Class::Misconfigured | Class::Credentials => {
+            "no target of this route can be used as it is configured: its operators have to see to it".to_owned()
+        }
+        _ => failure.message.to_string(),
+    }
 }

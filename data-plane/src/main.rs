@@ -13,6 +13,7 @@ use switchtower_data_plane::{
     telemetry::{Telemetry, log, names::Generation, spans::Spans},
     upstream,
 };
+use switchtower_provider::bedrock::credentials;
 use tokio::signal::unix::{SignalKind, signal};
 
 // Allocation is a sixth of a request's work; see the benchmarks.
@@ -55,6 +56,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// The region that was written, else the one that the AWS SDK's chain finds: environment, profile, instance.
+async fn region(written: String) -> String {
+    if !written.is_empty() {
+        return written;
+    }
+    let found = credentials::region().await.unwrap_or_default();
+    match found.is_empty() {
+        true => tracing::warn!("this node knows no region of its own: targets are tried in the policy's order"),
+        false => tracing::info!(region = found, "region found"),
+    }
+    found
+}
+
 fn all(problems: Vec<String>) -> anyhow::Error {
     anyhow::Error::msg(problems.join("\n"))
 }
@@ -72,7 +86,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tls,
         policy: Files(config.policy),
         keys: Keys::Files(KeyFiles { keys: config.keys, pepper: config.pepper }),
-        region: config.region.into(),
+        region: region(config.region).await.into(),
         provider: Arc::new(provider),
         telemetry: Arc::new(Telemetry::new(names, spans)),
         most_body_bytes: config.max_body_bytes,

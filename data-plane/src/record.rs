@@ -14,7 +14,7 @@ use switchtower_policy::{
     failure::Class,
     snapshot::{Caller, Route, Snapshot, Target},
 };
-use switchtower_provider::{Failure, Operation};
+use switchtower_provider::{Failure, Operation, TraceHeaders};
 use tokio::time::Instant;
 
 use crate::{
@@ -261,7 +261,7 @@ impl Record {
     }
 
     /// An attempt begins; gives what the upstream is told of its span.
-    pub fn attempt_begins(&mut self, target: &Target, tier: u16, now: Instant) -> Option<http::HeaderValue> {
+    pub fn attempt_begins(&mut self, target: &Target, tier: u16, now: Instant) -> Option<TraceHeaders> {
         let facts = self.facts();
         let span = AttemptSpan { id: new_span(), started: now };
         facts.spans.push(span);
@@ -272,7 +272,7 @@ impl Record {
             code: None,
             duration: Duration::ZERO,
         });
-        facts.trace.traceparent(span.id, facts.sampled)
+        facts.trace.headers(span.id, facts.sampled)
     }
 
     /// The attempt that began last failed.

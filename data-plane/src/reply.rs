@@ -39,6 +39,8 @@ pub struct ReplyStream {
     served: Box<Served>,
     record: Option<Record>,
     ended: Option<Ended>,
+    /// What the face found wrong with an event.
+    broken: Option<Failure>,
 }
 
 /// What a stream still gets its events from.
@@ -95,6 +97,7 @@ impl ReplyStream {
             served: Box::new(record.served().clone()),
             record: Some(record),
             ended: None,
+            broken: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl ReplyStream {
             served: Box::new(record.served().clone()),
             record: Some(record),
             ended: None,
+            broken: None,
         }
     }
 
@@ -129,6 +133,12 @@ impl ReplyStream {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// The face cannot tell an event: from here on the stream is as broken as if the upstream had failed so.
+    pub fn break_with(&mut self, failure: Failure) {
+        self.queued.clear();
+        self.broken = Some(failure);
+    }
+
     /// See [`ReplyStream::next`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, Failure>>> {
         if let Some(batch) = self.queued.pop_front() {
@@ -139,9 +149,12 @@ impl ReplyStream {
             self.finish();
             return Poll::Ready(None);
         };
-        let next = match upstream.poll_next(cx, self.seen.metadata) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(next) => next,
+        let next = match self.broken.take() {
+            Some(failure) => return self.broke(failure),
+            None => match upstream.poll_next(cx, self.seen.is_whole()) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(next) => next,
+            },
         };
         match next {
             Ok(Some(batch)) => {
@@ -151,7 +164,7 @@ impl ReplyStream {
             Ok(None) if self.seen.stop_reason.is_some() => self.complete(),
             Ok(None) => self.broke(own_failure(Class::Broken, "the stream ended without a stop")),
             // The model had its last word: what is missing after it is the bill, not the answer.
-            Err(failure) if self.seen.stop_reason.is_some() && failure.status.is_none() => self.complete(),
+            Err(_) if self.seen.stop_reason.is_some() => self.complete(),
             Err(failure) => self.broke(failure),
         }
     }
@@ -215,11 +228,15 @@ impl Drop for ReplyStream {
 
 impl Upstream {
     fn poll_next(&mut self, cx: &mut Context<'_>, last_word: bool) -> Poll<Result<Option<Batch>, Failure>> {
+        let now = Instant::now();
+        // An upstream that never pauses must not outrun the deadline.
+        if now >= self.guard.deadline.at {
+            return Poll::Ready(Err(self.guard.deadline.passed()));
+        }
         if let Poll::Ready(next) = self.events.poll_next(cx) {
             self.waiting_since = None;
             return Poll::Ready(next);
         }
-        let now = Instant::now();
         let since = *self.waiting_since.get_or_insert(now);
         let Guard { idle, deadline, .. } = self.guard;
         let idle = since + if last_word { LAST_WORD.min(idle) } else { idle };
@@ -243,6 +260,11 @@ impl Upstream {
 }
 
 impl Seen {
+    /// Nothing more is to come.
+    fn is_whole(&self) -> bool {
+        self.stop_reason.is_some() && self.metadata
+    }
+
     fn observe(&mut self, batch: &Batch) {
         // Only the last event of a block decides whether it is open, so only that one's payload is kept.
         let mut open = None;

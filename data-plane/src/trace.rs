@@ -9,6 +9,7 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt, TraceState},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use switchtower_provider::TraceHeaders;
 
 /// Where a request stands in a trace: its own span, and the caller's.
 #[derive(Clone, Debug)]
@@ -71,14 +72,16 @@ impl TraceContext {
         })
     }
 
-    /// `traceparent` that tells an upstream of one of our spans.
+    /// What tells an upstream of one of our spans.
     #[must_use]
-    pub fn traceparent(&self, span: SpanId, sampled: bool) -> Option<HeaderValue> {
+    pub fn headers(&self, span: SpanId, sampled: bool) -> Option<TraceHeaders> {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         hex::encode_to_slice(self.trace.to_bytes(), &mut text[3..35]).ok()?;
         hex::encode_to_slice(span.to_bytes(), &mut text[36..52]).ok()?;
         text[54] = if sampled { b'1' } else { b'0' };
-        HeaderValue::from_bytes(&text).ok()
+        let state =
+            (self.state != TraceState::NONE).then(|| HeaderValue::from_str(&self.state.header()).ok()).flatten();
+        Some(TraceHeaders { parent: HeaderValue::from_bytes(&text).ok()?, state })
     }
 
     /// The context of one of our spans, as exporters want it.
@@ -113,10 +116,9 @@ mod tests {
         assert_eq!((parent.span.to_string().as_str(), parent.sampled), ("00f067aa0ba902b7", true));
         assert_ne!(context.span, parent.span);
         assert_eq!(context.state.get("vendor"), Some("1"));
-        assert_eq!(
-            context.traceparent(parent.span, true).unwrap(),
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        );
+        let sent = context.headers(parent.span, true).unwrap();
+        assert_eq!(sent.parent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert_eq!(sent.state.unwrap(), "vendor=1");
     }
 
     #[test]

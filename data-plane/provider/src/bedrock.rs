@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Answer, Attempt, Events, Failure, Operation, Provider};
+use crate::{Answer, Attempt, Events, Failure, Operation, Provider, TraceHeaders};
 
 pub mod credentials;
 pub mod endpoint;
@@ -138,9 +138,9 @@ impl Bedrock {
     }
 
     async fn call(&self, attempt: Attempt) -> Result<Answer, Failure> {
-        let Attempt { target, operation, body, connect_timeout, traceparent } = attempt;
+        let Attempt { target, operation, body, connect_timeout, trace } = attempt;
         let region = self.region(&target.region)?;
-        let request = self.request(&region, &target.bedrock, operation, body, traceparent).await?;
+        let request = self.request(&region, &target.bedrock, operation, body, trace).await?;
         let (head, body) = region.pool.send(request, connect_timeout).await?;
         if !head.status.is_success() {
             return Err(error::of_answer(&head, body).await);
@@ -157,7 +157,7 @@ impl Bedrock {
         model: &str,
         operation: Operation,
         body: Bytes,
-        traceparent: Option<HeaderValue>,
+        trace: Option<TraceHeaders>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let path = region.endpoint.path(model, operation);
         let now = (self.clock)();
@@ -186,8 +186,11 @@ impl Bedrock {
                 }
             }
         }
-        if let Some(traceparent) = traceparent {
-            headers.insert(TRACEPARENT, traceparent);
+        if let Some(TraceHeaders { parent, state }) = trace {
+            headers.insert(TRACEPARENT, parent);
+            if let Some(state) = state {
+                headers.insert(TRACESTATE, state);
+            }
         }
         Ok(request)
     }
@@ -213,6 +216,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("switchtower/",
 const X_AMZ_DATE: http::HeaderName = http::HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: http::HeaderName = http::HeaderName::from_static("x-amz-security-token");
 const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
+const TRACESTATE: http::HeaderName = http::HeaderName::from_static("tracestate");
 
 impl Provider for Bedrock {
     fn attempt(&self, attempt: Attempt) -> BoxFuture<'_, Result<Answer, Failure>> {

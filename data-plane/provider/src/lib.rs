@@ -40,8 +40,17 @@ pub struct Attempt {
     pub body: Bytes,
     /// To open a connection; `None`: 1 s, or 2 s with TLS.
     pub connect_timeout: Option<Duration>,
-    /// `traceparent` of the attempt's span; `None`: none is sent.
-    pub traceparent: Option<http::HeaderValue>,
+    /// The attempt's span; `None`: the provider is told of none.
+    pub trace: Option<TraceHeaders>,
+}
+
+/// W3C trace context, as headers.
+#[derive(Clone, Debug)]
+pub struct TraceHeaders {
+    /// `traceparent`.
+    pub parent: http::HeaderValue,
+    /// `tracestate`, the vendors' part; `None`: there is none.
+    pub state: Option<http::HeaderValue>,
 }
 
 /// Makes attempts.

@@ -365,7 +365,7 @@ mod tests {
             bedrock: "a".into(),
             id: A.into(),
         };
-        Attempt { target: target.into(), operation, body: Bytes::new(), connect_timeout: None, traceparent: None }
+        Attempt { target: target.into(), operation, body: Bytes::new(), connect_timeout: None, trace: None }
     }
 
     #[tokio::test(start_paused = true)]

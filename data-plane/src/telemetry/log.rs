@@ -10,10 +10,11 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::field::Field;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer,
     field::MakeExt,
-    fmt::{self, format::Writer, time::FormatTime},
+    fmt::{self, MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -33,7 +34,7 @@ pub enum Format {
 /// # Errors
 /// The filter does not parse, or logging was started before.
 pub fn start(format: Format, filter: &str, colours: bool) -> anyhow::Result<()> {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?);
+    let registry = tracing_subscriber::registry().with(self::filter(filter)?);
     match format {
         Format::Text => {
             let line = fmt::layer()
@@ -44,11 +45,28 @@ pub fn start(format: Format, filter: &str, colours: bool) -> anyhow::Result<()> 
                 .fmt_fields(fmt::format::debug_fn(for_people).delimited(" "));
             registry.with(line).try_init()?;
         }
-        Format::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()?
-        }
+        Format::Json => registry.with(json(std::io::stderr)).try_init()?,
     }
     Ok(())
+}
+
+/// Lines for machines, written by `writer`.
+pub fn json<S, W>(writer: W) -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'lookup> LookupSpan<'lookup>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    fmt::layer().json().flatten_event(true).with_writer(writer)
+}
+
+/// The filter as it was written, without what others log of credentials and their sources: the AWS SDK quotes whole
+/// answers of metadata services, and our own lines say what it comes to.
+fn filter(written: &str) -> anyhow::Result<EnvFilter> {
+    let mut filter = EnvFilter::try_new(written)?;
+    for silent in ["aws_config=off", "aws_runtime=off", "aws_credential_types=off", "aws_sigv4=off", "aws_smithy=off"] {
+        filter = filter.add_directive(silent.parse()?);
+    }
+    Ok(filter)
 }
 
 /// `HH:MM:SS.mmm`, UTC: whoever reads lines knows the day.
@@ -66,7 +84,7 @@ const SAID: [&str; 14] = [
     "face",
     "caller",
     "route",
-    "target",
+    "served_by",
     "tier",
     "attempts",
     "duration_ms",
@@ -92,13 +110,13 @@ pub(super) fn ended(facts: &Facts, outcome: &Outcome, now: Instant) {
     let served = &facts.served;
     let duration_ms = milliseconds(now.duration_since(facts.received));
     let caller = facts.caller.as_deref().unwrap_or("-");
-    let target = served.target.as_deref().unwrap_or("-");
+    let served_by = served.target.as_deref().unwrap_or("-");
     let attempts = served.attempts.len();
     let (id, face, route) = (&*facts.id, facts.face.as_str(), &*served.route);
     macro_rules! line {
         ($level:ident, { $($field:ident = $value:expr),* }, $($message:tt)+) => {
             tracing::$level!(
-                target: "switchtower::request", request_id = id, face, caller, route, target, tier = served.tier,
+                target: "switchtower::request", request_id = id, face, caller, route, served_by, tier = served.tier,
                 attempts, duration_ms $(, $field = $value)*, $($message)+
             )
         };
@@ -117,7 +135,7 @@ pub(super) fn ended(facts: &Facts, outcome: &Outcome, now: Instant) {
                     first_failure = first_failure
                 },
                 "{caller}: {route} answered by {} in {duration_ms} ms{}",
-                if served.degraded { "an answer tier" } else { target },
+                if served.degraded { "an answer tier" } else { served_by },
                 Details { served, ended, first_failure }
             );
         }
@@ -130,7 +148,7 @@ pub(super) fn ended(facts: &Facts, outcome: &Outcome, now: Instant) {
             line!(
                 warn,
                 { reason = reason, error_code = error_code },
-                "{caller}: {route} broke off after {duration_ms} ms: {reason} at {target}"
+                "{caller}: {route} broke off after {duration_ms} ms: {reason} at {served_by}"
             );
         }
         Outcome::Cancelled => {
@@ -170,4 +188,49 @@ impl std::fmt::Display for Details<'_> {
 
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e4).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_aws_sdk_logs_is_silent_at_every_level() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(filter("trace").unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "aws_config::imds", "secret one");
+            tracing::error!(target: "aws_smithy_runtime::client", "secret two");
+            tracing::info!(target: "switchtower", "ours");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn no_field_of_a_request_is_called_as_the_json_format_calls_its_own() {
+        let own = ["timestamp", "level", "target", "message", "span", "spans", "threadName", "threadId"];
+        assert!(SAID.iter().all(|field| !own.contains(field)));
+    }
 }

@@ -98,11 +98,41 @@ async fn the_total_timeout_ends_everything() {
     let tower = Tower::new();
     tower.provider.always(A_EAST, Outcome::hang());
     tower.provider.always(A_WEST, Outcome::text("late", USAGE));
-    let (result, took) = timed(tower.whole("chat")).await;
+    let (result, took) = timed(tower.whole("plain")).await;
     assert_eq!(result.unwrap_err().reason, Reason::DeadlineExceeded);
     assert_eq!(took.as_secs(), 20);
     assert_eq!(tower.provider.targets(), [A_EAST]);
     assert_eq!(tower.provider.cancelled(A_EAST), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_tier_needs_no_time_and_is_reached_when_the_routes_is_up() {
+    let tower = Tower::new();
+    tower.provider.always(A_EAST, Outcome::hang());
+    let (result, took) = timed(tower.whole("chat")).await;
+    let Ok(Reply::Whole { served, .. }) = result else { panic!() };
+    assert!(served.degraded);
+    assert_eq!((took.as_secs(), tower.provider.targets()), (20, vec![A_EAST.to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_failed_is_tried_again_only_where_there_is_no_other_target() {
+    let tower = Tower::new();
+    tower.provider.then(A_WEST, [fails(Class::Connect), Outcome::text("hello", USAGE)]);
+    assert!(tower.whole("plain").await.is_ok());
+    assert_eq!(tower.provider.targets(), [A_EAST, A_WEST, A_WEST]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_are_not_told_how_targets_are_reached() {
+    for class in [Class::Connect, Class::Misconfigured, Class::Credentials] {
+        let tower = Tower::new();
+        for target in [A_EAST, A_WEST] {
+            tower.provider.always(target, fails(class));
+        }
+        let refusal = tower.whole("plain").await.unwrap_err();
+        assert!(refusal.message.starts_with("no target of this route"), "{}", refusal.message);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,7 +90,8 @@ async fn a_clean_end_without_a_stop_is_a_break() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_missing_after_the_stop_is_not_missed_by_the_caller() {
-    for end in [None, Some(Step::Hang), Some(Step::Fail(failure(Class::Broken)))] {
+    let told = Failure { status: Some(429), ..failure(Class::Throttled) };
+    for end in [None, Some(Step::Hang), Some(Step::Fail(failure(Class::Broken))), Some(Step::Fail(told))] {
         let tower = Tower::new();
         let events = complete("hello", USAGE);
         let without_metadata = Step::Events(batch(&events[..4]));
@@ -141,6 +142,31 @@ async fn the_total_timeout_bounds_a_stream_that_never_pauses() {
     let ((_, failure), took) = timed(drained(&mut stream)).await;
     assert_eq!(failure.unwrap().class, Class::TotalTimeout);
     assert!(took <= Duration::from_secs(20), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_never_pauses_does_not_outrun_the_deadline() {
+    let tower = Tower::new();
+    let endless = (0..10_000).map(|_| delta("x"));
+    tower.provider.always(A_EAST, Outcome::stream(endless));
+    let mut stream = begun(&tower, "plain").await;
+    assert!(matches!(stream.next().await, Some(Ok(_))));
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert_eq!(drained(&mut stream).await.1.unwrap().class, Class::TotalTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_face_cannot_tell_breaks_the_stream_as_the_policy_says() {
+    for (route, outcome) in [("plain", "broken"), ("partial", "truncated")] {
+        let tower = Tower::new();
+        tower.provider.always(A_EAST, Outcome::stream([start(), delta("he"), delta("llo"), Step::Hang]));
+        let mut stream = begun(&tower, route).await;
+        assert!(matches!(stream.next().await, Some(Ok(_))));
+        stream.break_with(failure(Class::Protocol));
+        let (_, failure) = drained(&mut stream).await;
+        assert_eq!(failure.map(|failure| failure.class), (route == "plain").then_some(Class::Protocol));
+        assert_eq!((tower.ended(route, outcome), tower.provider.cancelled(A_EAST)), (1, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ fn an_answer_is_streamed_and_what_served_it_is_told_beside() {
     }
     assert!(!ran.err.contains("syzygy"), "{ran:#?}");
     // A record of it, without what was said or by which key.
-    dev.log(&["request answered", "\"route\":\"quick\"", "\"caller\":\"acme-web\""]);
+    dev.log(&["quick answered by bedrock/", "\"route\":\"quick\"", "\"caller\":\"acme-web\""]);
     let log = dev.logged();
     assert!(!log.contains("syzygy") && !log.contains(&dev.told("api_key")[21..]), "{log}");
 }
@@ -113,7 +113,7 @@ fn a_throttled_answer_is_worth_trying_again() {
     let mut dev = Dev::start(["--policy", policy.to_str().unwrap(), "--script", script.to_str().unwrap()]);
     let ran = dev.ask(&["quick", "hi"]).exits(75);
     assert!(ran.err.contains("THROTTLED") && ran.err.contains("try again"), "{ran:#?}");
-    dev.log(&["request refused", "throttled"]);
+    dev.log(&["quick refused after", "throttled"]);
 }
 
 #[test]
@@ -146,5 +146,5 @@ fn ctrl_c_cancels_the_request_at_the_node() {
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    dev.log(&["request cancelled by its caller"]);
+    dev.log(&["quick left by its caller"]);
 }

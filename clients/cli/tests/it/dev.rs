@@ -47,7 +47,7 @@ fn people_are_told_the_same_in_words() {
         assert!(out.contains(told), "{told}: {out}");
     }
     shell(&ask).exits(0);
-    until("the request is told", || read("err").contains("request answered").then_some(()));
+    until("the request is told", || read("err").contains(" answered by ").then_some(()));
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!read("out").contains('\u{1b}') && !read("err").contains('\u{1b}'));

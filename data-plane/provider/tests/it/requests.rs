@@ -336,10 +336,12 @@ async fn the_trace_goes_on_and_is_not_signed() {
     let server = Server::new(unary_answer(), End::Close).await;
     let mut traced = attempt(MODEL, Operation::Converse, "{}");
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    traced.traceparent = Some(HeaderValue::from_static(traceparent));
+    let state = Some(HeaderValue::from_static("vendor=1"));
+    traced.trace = Some(switchtower_provider::TraceHeaders { parent: HeaderValue::from_static(traceparent), state });
     lean(&server.url).attempt(traced).await.unwrap();
     let got = only(&server);
     assert_eq!(got.header("traceparent"), Some(traceparent));
+    assert_eq!(got.header("tracestate"), Some("vendor=1"));
     assert!(!got.header("authorization").unwrap().contains("traceparent"));
     check_signature(&got, "traced");
 }

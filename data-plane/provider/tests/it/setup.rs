@@ -54,5 +54,5 @@ pub(crate) fn attempt(model: &str, operation: Operation, body: impl Into<Bytes>)
         bedrock: model.into(),
         id: format!("bedrock/{REGION}/{model}").into(),
     };
-    Attempt { target: target.into(), operation, body: body.into(), connect_timeout: None, traceparent: None }
+    Attempt { target: target.into(), operation, body: body.into(), connect_timeout: None, trace: None }
 }
