@@ -80,8 +80,11 @@ struct Seen {
     stop_reason: Option<Box<str>>,
     metadata: bool,
     usage: Option<Usage>,
-    /// Payload of the last event of the block that is open; `None`: no block is.
-    open_block: Option<bytes::Bytes>,
+    /// The payload of the last event of the block that is open, where it may have to be closed; `None`: none is open.
+    /// A copy: a slice would keep the whole buffer that it came in.
+    open_block: Option<Box<[u8]>>,
+    /// Whether open blocks are kept.
+    keeps_open: bool,
 }
 
 impl ReplyStream {
@@ -92,7 +95,7 @@ impl ReplyStream {
         ReplyStream {
             queued: committed.held,
             upstream: Some(upstream),
-            seen: Seen::default(),
+            seen: Seen { keeps_open: guard.on_broken == OnBrokenStream::Partial, ..Seen::default() },
             completeness: Completeness::Complete,
             served: Box::new(record.served().clone()),
             record: Some(record),
@@ -283,8 +286,8 @@ impl Seen {
                 Kind::MessageStart | Kind::Other => {}
             }
         }
-        match open {
-            Some(payload) => self.open_block = Some(batch.bytes.slice(payload)),
+        match open.filter(|_| self.keeps_open) {
+            Some(payload) => self.open_block = Some(batch.bytes[payload].into()),
             None if closed => self.open_block = None,
             None => {}
         }

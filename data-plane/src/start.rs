@@ -164,9 +164,11 @@ async fn serve_callers(
     drain: Duration,
 ) {
     let faces = Arc::new(faces);
+    // Boxed: a connection holds the room of its handler's future for as long as it lives, a stream's connection too, and
+    // the way of a request is long.
     let handler = move |request| {
         let faces = faces.clone();
-        async move { faces.answer(request).await }
+        Box::pin(async move { faces.answer(request).await })
     };
     let drained = server::serve(listener, tls, Limits::default(), handler, stop, drain).await;
     if drained.aborted > 0 {
