@@ -81,7 +81,7 @@ impl Node {
         let deadline = Deadline::of(call.received, route.timeouts.total, call.deadline);
         let limits = Settings { guardrail: route.guardrail.as_ref(), max_output_tokens: route.max_output_tokens };
         let operation = request.operation;
-        let body = request.with(limits);
+        let body = request.with(limits).map_err(|malformed| invalid(&[malformed]))?;
         let job = Job { policy: policy.clone(), route: resolved.route, plan, operation, body, deadline };
         Ok(match attempts::run(&*self.provider, job, record).await? {
             Answered::Whole(answer, target) => {

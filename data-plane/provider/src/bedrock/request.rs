@@ -4,6 +4,8 @@
 //! read in one pass that checks its grammar and remembers where a few members stand, and is sent on as it came but for
 //! those that policy sets. What the rest of it means is Bedrock's to judge.
 
+mod content;
+mod model_fields;
 mod project;
 mod scan;
 mod splice;
@@ -52,8 +54,8 @@ impl Request {
     ///
     /// A member that policy sets (`guardrailConfig`, `inferenceConfig`, its `maxTokens`) must stand at most once, be
     /// spelt without escapes and not be null; `maxTokens` must be a whole number in digits (`1.0` and `1e3` are refused).
-    /// A limit of output tokens or a guardrail under a model's own name in `additionalModelRequestFields` is refused,
-    /// since it would get around the policy's.
+    /// A limit of output tokens, a number of answers or a guardrail under a model's own name in
+    /// `additionalModelRequestFields` is refused as far as the name is known, since it would get around the policy's.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -76,9 +78,16 @@ impl Request {
 
     /// The body as it goes upstream: the same bytes, uncopied, where nothing must be set. Elsewhere `guardrailConfig` and
     /// `inferenceConfig.maxTokens` are replaced or put in and every other byte is kept.
-    #[must_use]
-    pub fn with(&self, settings: Settings<'_>) -> Bytes {
-        splice::splice(&self.body, &self.seen, self.operation, settings)
+    ///
+    /// # Errors
+    /// Policy sets a guardrail and the body has a `guardContent` block: with one there, Bedrock would check what is in such
+    /// blocks and nothing else.
+    pub fn with(&self, settings: Settings<'_>) -> Result<Bytes, Malformed> {
+        if let (Some(_), Some(field)) = (settings.guardrail, &self.seen.guard_content) {
+            let message = "The guardrail of this route checks everything: leave guardContent out and send text instead.";
+            return Err(Malformed { field: Some(field.clone()), message: message.into() });
+        }
+        Ok(splice::splice(&self.body, &self.seen, self.operation, settings))
     }
 }
 
@@ -100,7 +109,7 @@ mod tests {
     /// A unary body with a limit of 100 tokens and no guardrail by policy.
     #[track_caller]
     fn limited(body: &str, expected: &str) {
-        let with = request(Operation::Converse, body).with(Settings { guardrail: None, max_output_tokens: 100 });
+        let with = request(Operation::Converse, body).with(Settings { guardrail: None, max_output_tokens: 100 }).unwrap();
         assert_eq!(std::str::from_utf8(&with).unwrap(), expected);
     }
 
@@ -108,7 +117,7 @@ mod tests {
     #[track_caller]
     fn guarded(operation: Operation, trace: &'static str, body: &str, expected: &str) {
         let guardrail = guardrail(trace);
-        let with = request(operation, body).with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 });
+        let with = request(operation, body).with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap();
         assert_eq!(std::str::from_utf8(&with).unwrap(), expected);
     }
 
@@ -169,7 +178,7 @@ mod tests {
     fn where_nothing_must_be_set_the_same_bytes_go_on() {
         let same = |operation, body: &str, settings: Settings<'_>| {
             let request = request(operation, body);
-            let with = request.with(settings);
+            let with = request.with(settings).unwrap();
             assert_eq!((with.as_ptr(), with.len()), (request.body.as_ptr(), request.body.len()), "{body}");
         };
         let own = r#"{"inferenceConfig":{"maxTokens":100},"guardrailConfig":{"a":1}}"#;
@@ -181,6 +190,16 @@ mod tests {
         same(Operation::Converse, equal, settings);
         let streamed = equal.replace("{ ", r#"{"streamProcessingMode":"async","#);
         same(Operation::ConverseStream, &streamed, settings);
+    }
+
+    #[test]
+    fn a_guardrail_by_policy_takes_no_guard_content_and_another_does() {
+        let body = r#"{"messages":[{"role":"user","content":[{"text":"a"},{"guardContent":{"text":{"text":"b"}}}]}]}"#;
+        let request = request(Operation::Converse, body);
+        assert!(request.with(Settings { guardrail: None, max_output_tokens: 100 }).is_ok());
+        let guardrail = guardrail("disabled");
+        let refused = request.with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("messages[0].content[1].guardContent"));
     }
 
     #[test]
@@ -312,7 +331,7 @@ mod tests {
             let operation = if stream { Operation::ConverseStream } else { Operation::Converse };
             let guardrail = guardrail("enabled");
             let settings = Settings { guardrail: guarded.then_some(&guardrail), max_output_tokens: most };
-            let with = request(operation, &text).with(settings);
+            let with = request(operation, &text).with(settings).unwrap();
 
             let mut wire = json!({"guardrailIdentifier": "gr-\"1\"", "guardrailVersion": "3", "trace": "enabled"});
             if stream {
@@ -324,7 +343,7 @@ mod tests {
 
             // What was set stands once, or reading again would refuse it; and then nothing is left to set.
             let again = Request::read(operation, with.clone()).unwrap();
-            prop_assert_eq!(again.with(settings).as_ptr(), with.as_ptr());
+            prop_assert_eq!(again.with(settings).unwrap().as_ptr(), with.as_ptr());
         }
 
         #[test]
@@ -342,7 +361,7 @@ mod tests {
                 std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
             };
             match Request::read(Operation::Converse, text.clone().into()) {
-                Ok(request) => prop_assert!(grammar(&text) && grammar(&request.with(settings))),
+                Ok(request) => prop_assert!(grammar(&text) && grammar(&request.with(settings).unwrap())),
                 Err(malformed) => prop_assert!(malformed.field.is_some() || !grammar(&text)),
             }
         }

@@ -6,33 +6,12 @@
 use std::ops::Range;
 
 use super::{
-    Malformed,
+    Malformed, content, model_fields,
     scan::{Key, Object, Scanner, Syntax},
 };
 
 /// Bedrock's own bound on `requestMetadata`.
 const MAX_METADATA: usize = 16;
-
-/// Names that model families have for a limit of output tokens.
-const TOKEN_LIMITS: [&str; 11] = [
-    "max_tokens",
-    "max_tokens_to_sample",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "max_gen_len",
-    "maxTokens",
-    "maxTokenCount",
-    "maxNewTokens",
-    "maxOutputTokens",
-    "maxCompletionTokens",
-];
-
-/// Objects in which model families keep such a limit.
-const LIMIT_HOLDERS: [&str; 4] = ["inferenceConfig", "textGenerationConfig", "generationConfig", "parameters"];
-
-/// InvokeModel's members for a guardrail all begin with this.
-const GUARDRAIL_PREFIX: &str = "amazon-bedrock-guardrail";
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +23,8 @@ pub(super) struct Projection {
     /// Tools are offered.
     pub(super) tools: bool,
     pub(super) metadata: Vec<(String, String)>,
+    /// Path of the first `guardContent`.
+    pub(super) guard_content: Option<String>,
 }
 
 /// `inferenceConfig`.
@@ -87,11 +68,12 @@ pub(super) fn read(text: &str) -> Result<Projection, Malformed> {
             // Of members that stand twice Bedrock takes the last, so routing does.
             "requestMetadata" => seen.metadata = metadata(scan, text)?,
             "toolConfig" => seen.tools = tools(scan, text)?,
-            "additionalModelRequestFields" => model_fields(scan, None)?,
+            "additionalModelRequestFields" => model_fields::read(scan)?,
             "messages" => {
                 start(scan, b'[', "messages", "an array")?;
-                scan.value(1)?;
+                content::messages(scan, &mut seen.guard_content)?;
             }
+            "system" => content::system(scan, &mut seen.guard_content)?,
             _ => {
                 scan.value(1)?;
             }
@@ -190,39 +172,7 @@ fn tools(scan: &mut Scanner<'_>, text: &str) -> Result<bool, Malformed> {
     Ok(tools)
 }
 
-/// Refuses what would get around policy: members that Bedrock hands to the model under the model's own names. Looks at
-/// the fields themselves and, with `holder`, inside one of them.
-fn model_fields(scan: &mut Scanner<'_>, holder: Option<&'static str>) -> Result<(), Malformed> {
-    let outer = if holder.is_some() { 2 } else { 1 };
-    if scan.peek() != Some(b'{') {
-        scan.value(outer)?;
-        return Ok(());
-    }
-    let path = |name: &str| match holder {
-        Some(holder) => format!("additionalModelRequestFields.{holder}.{name}"),
-        None => format!("additionalModelRequestFields.{name}"),
-    };
-    scan.members(|scan, key| {
-        if let Some(name) = TOKEN_LIMITS.iter().find(|name| **name == key.name) {
-            let message = format!("The member {} is not taken: use inferenceConfig.maxTokens.", path(name));
-            return Err(wrong(&path(name), message));
-        }
-        if holder.is_none() {
-            if key.name == "guardrailConfig" || key.name.starts_with(GUARDRAIL_PREFIX) {
-                let message = "A guardrail in additionalModelRequestFields is not taken: use guardrailConfig.".into();
-                return Err(wrong("additionalModelRequestFields", message));
-            }
-            if let Some(holder) = LIMIT_HOLDERS.iter().find(|name| **name == key.name) {
-                return model_fields(scan, Some(holder));
-            }
-        }
-        scan.value(outer + 1)?;
-        Ok(())
-    })?;
-    Ok(())
-}
-
-fn wrong(field: &str, message: String) -> Malformed {
+pub(super) fn wrong(field: &str, message: String) -> Malformed {
     Malformed { field: Some(field.to_owned()), message }
 }
 
@@ -327,45 +277,6 @@ mod tests {
         for value in ["null", "{}", "\"a\"", "1"] {
             check(&format!(r#"{{"messages":{value}}}"#), Err(Some("messages")));
             check(&format!(r#"{{"mess\u0061ges":{value}}}"#), Err(Some("messages")));
-        }
-    }
-
-    #[test]
-    fn a_models_own_token_limit_is_refused_however_it_is_spelt() {
-        for name in TOKEN_LIMITS {
-            let field = format!("additionalModelRequestFields.{name}");
-            check(&format!(r#"{{"additionalModelRequestFields":{{"top_k":1,"{name}":9}}}}"#), Err(Some(&field)));
-            for holder in LIMIT_HOLDERS {
-                let field = format!("additionalModelRequestFields.{holder}.{name}");
-                let body = format!(r#"{{"additionalModelRequestFields":{{"{holder}":{{"a":[],"{name}":9}}}}}}"#);
-                check(&body, Err(Some(&field)));
-            }
-        }
-        let escaped = r#"{"additional\u004dodelRequestFields":{"max\u005ftokens":9}}"#;
-        check(escaped, Err(Some("additionalModelRequestFields.max_tokens")));
-        let twice = r#"{"additionalModelRequestFields":{"max_tokens":9},"additionalModelRequestFields":{}}"#;
-        check(twice, Err(Some("additionalModelRequestFields.max_tokens")));
-    }
-
-    #[test]
-    fn a_guardrail_in_the_models_fields_is_refused() {
-        for name in ["guardrailConfig", "amazon-bedrock-guardrailConfig", "amazon-bedrock-guardrailAction"] {
-            let body = format!(r#"{{"additionalModelRequestFields":{{"{name}":{{}}}}}}"#);
-            check(&body, Err(Some("additionalModelRequestFields")));
-        }
-    }
-
-    #[test]
-    fn other_fields_of_the_model_pass() {
-        for fields in [
-            "null",
-            "[]",
-            "\"max_tokens\"",
-            "{}",
-            r#"{"top_k":1,"thinking":{"type":"enabled","budget_tokens":1024,"max_tokens":1}}"#,
-            r#"{"inferenceConfig":{"topK":5},"parameters":null,"anthropic_beta":["max_tokens"]}"#,
-        ] {
-            check(&format!(r#"{{"additionalModelRequestFields":{fields}}}"#), Ok(()));
         }
     }
 

@@ -94,6 +94,30 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Walks the elements of the array that comes next, as [`Scanner::members`] does those of an object.
+    pub(super) fn elements<E: From<Syntax>>(
+        &mut self,
+        mut each: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(b'[', "an array is missing")?;
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        for index in 0.. {
+            each(self, index)?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    break;
+                }
+                _ => return Err(self.wrong("a comma or a closing bracket is missing").into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Skips the value that comes next, which `outer` objects and arrays stand around, and tells where it stands.
     pub(super) fn value(&mut self, outer: u32) -> Result<Range<usize>, Syntax> {
         self.peek();
