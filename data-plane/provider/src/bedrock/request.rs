@@ -84,7 +84,8 @@ impl Request {
     /// blocks and nothing else.
     pub fn with(&self, settings: Settings<'_>) -> Result<Bytes, Malformed> {
         if let (Some(_), Some(field)) = (settings.guardrail, &self.seen.guard_content) {
-            let message = "The guardrail of this route checks everything: leave guardContent out and send text instead.";
+            let message =
+                "The guardrail of this route checks everything: leave guardContent out and send text instead.";
             return Err(Malformed { field: Some(field.clone()), message: message.into() });
         }
         Ok(splice::splice(&self.body, &self.seen, self.operation, settings))
@@ -109,7 +110,8 @@ mod tests {
     /// A unary body with a limit of 100 tokens and no guardrail by policy.
     #[track_caller]
     fn limited(body: &str, expected: &str) {
-        let with = request(Operation::Converse, body).with(Settings { guardrail: None, max_output_tokens: 100 }).unwrap();
+        let with =
+            request(Operation::Converse, body).with(Settings { guardrail: None, max_output_tokens: 100 }).unwrap();
         assert_eq!(std::str::from_utf8(&with).unwrap(), expected);
     }
 
@@ -117,7 +119,8 @@ mod tests {
     #[track_caller]
     fn guarded(operation: Operation, trace: &'static str, body: &str, expected: &str) {
         let guardrail = guardrail(trace);
-        let with = request(operation, body).with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap();
+        let with =
+            request(operation, body).with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap();
         assert_eq!(std::str::from_utf8(&with).unwrap(), expected);
     }
 

@@ -40,9 +40,9 @@ fn blocks(
                 found.get_or_insert_with(|| format!("{}.guardContent", path(block)));
                 skip(scan, outer + 2)
             }
-            "toolResult" => tool_result(scan, outer + 2, found, &|inner| {
-                format!("{}.toolResult.content[{inner}]", path(block))
-            }),
+            "toolResult" => {
+                tool_result(scan, outer + 2, found, &|inner| format!("{}.toolResult.content[{inner}]", path(block)))
+            }
             _ => skip(scan, outer + 2),
         })
     })
@@ -103,7 +103,10 @@ mod tests {
         check(&content(r#"{"guardContent":{}}"#), Some("messages[1].content[0].guardContent"));
         check(&content(r#"{"text":"a"},{"guardContent":null}"#), Some("messages[1].content[1].guardContent"));
         check(&content(r#"{"\u0067uard\u0043ontent":{}}"#), Some("messages[1].content[0].guardContent"));
-        check(&content(r#"{"text":"a","guardContent":{}},{"guardContent":{}}"#), Some("messages[1].content[0].guardContent"));
+        check(
+            &content(r#"{"text":"a","guardContent":{}},{"guardContent":{}}"#),
+            Some("messages[1].content[0].guardContent"),
+        );
         let result = |blocks: &str| content(&format!(r#"{{"toolResult":{{"toolUseId":"a","content":[{blocks}]}}}}"#));
         check(
             &result(r#"{"json":{}},{"guardContent":{}}"#),

@@ -327,6 +327,39 @@ fn a_member_that_has_a_field_and_the_guardrail_are_refused_in_more() {
 }
 
 #[test]
+fn guard_content_cannot_narrow_the_guardrail_of_a_route() {
+    use switchtower_policy::snapshot::Guardrail;
+    use switchtower_provider::{
+        Operation,
+        bedrock::request::{Request, Settings},
+    };
+    let guard = || object(json!({ "guardContent": { "text": { "text": "hello" } } }));
+    let guardrail = Guardrail {
+        name: "standard".into(),
+        id: "gr1".into(),
+        version: "1".into(),
+        trace: "disabled",
+        stream_mode: "sync",
+    };
+    let check = |request: &GenerateRequest, expected: Option<&str>| {
+        let converse = Request::read(Operation::Converse, body(request, &At::ROOT).unwrap().into()).unwrap();
+        let with = converse.with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 });
+        assert_eq!(with.err().and_then(|malformed| malformed.field).as_deref(), expected);
+    };
+    check(&hello(), None);
+    check(&asked([Block::Other(guard())]), Some("messages[0].content[0].guardContent"));
+    let result = ToolResult {
+        tool_use_id: "a".to_owned(),
+        content: vec![ToolResultContent { content: Some(Content::Other(guard())) }],
+        ..ToolResult::default()
+    };
+    let in_result = asked([Block::ToolResult(result)]);
+    check(&in_result, Some("messages[0].content[0].toolResult.content[0].guardContent"));
+    let system = vec![SystemBlock { block: Some(system_block::Block::Other(guard())) }];
+    check(&GenerateRequest { system, ..hello() }, Some("system[0].guardContent"));
+}
+
+#[test]
 fn a_streamed_request_is_named_from_its_own_root() {
     let wrong = body(&asked([]), &At::ROOT.field("request")).unwrap_err();
     assert_eq!(wrong.told()[0].field, "request.messages[0].content");
