@@ -7,11 +7,13 @@ use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
+use http::HeaderMap;
 
 use super::{
     Bearer, Credentials, Signed,
     keys::{self, ACCESS_KEY_ID_PREFIX, ID_LEN, Record},
     pepper::Peppers,
+    sigv4,
 };
 
 /// Signing keys kept per key: one holds for a day and a region, and around midnight two days are in use.
@@ -97,6 +99,23 @@ impl Keyring {
         }
     }
 
+    /// Whether a request with this head can be a caller's, as far as that can be told before its body is there: a bearer
+    /// key is judged wholly, of a signature only whether the key that it names is live. What is `false` here is denied by
+    /// [`Keyring::authenticate`], so its body need not be waited for.
+    #[must_use]
+    pub fn may_be(&self, headers: &HeaderMap, now: SystemTime) -> bool {
+        let mut signed_with = None;
+        let credentials = Credentials::read(headers, |authorization| {
+            signed_with = sigv4::access_key_id(authorization).and_then(id_of);
+            None
+        });
+        let live = |id: [u8; ID_LEN]| self.entries.get(&id).is_some_and(|entry| entry.caller_at(now).is_ok());
+        match credentials {
+            Credentials::Bearer(bearer) => self.bearer(&bearer, now).is_ok(),
+            Credentials::None | Credentials::Signed(_) | Credentials::Unreadable => signed_with.is_some_and(live),
+        }
+    }
+
     /// How many keys are live.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -117,8 +136,7 @@ impl Keyring {
     }
 
     fn signed(&self, signed: &Signed, now: SystemTime) -> Result<&str, Denied> {
-        let id = signed.access_key_id().strip_prefix(ACCESS_KEY_ID_PREFIX).and_then(|id| id.as_bytes().try_into().ok());
-        let id: [u8; ID_LEN] = id.ok_or(Denied::Wrong)?;
+        let id = id_of(signed.access_key_id()).ok_or(Denied::Wrong)?;
         let entry = self.entries.get(&id).unwrap_or(&self.nobody);
         let kept = entry.signing_keys.load();
         let right = match kept.iter().find(|kept| *kept.date == *signed.date() && *kept.region == *signed.region()) {
@@ -149,6 +167,11 @@ impl Entry {
             std::iter::once(&new).chain(others).take(SIGNING_KEYS).cloned().collect::<Vec<_>>()
         });
     }
+}
+
+/// The id in an access key id; `None`: it is none of ours.
+fn id_of(access_key_id: &str) -> Option<[u8; ID_LEN]> {
+    access_key_id.strip_prefix(ACCESS_KEY_ID_PREFIX)?.as_bytes().try_into().ok()
 }
 
 fn entry(record: &Record, peppers: &Peppers) -> Result<([u8; ID_LEN], Entry), String> {
@@ -265,6 +288,40 @@ mod tests {
         check(Some(1_790_000_000), None, Err(Denied::Wrong));
         check(None, Some(1_000_000_000), Err(Denied::Wrong));
         check(None, Some(1_800_000_000), Err(Denied::Wrong));
+    }
+
+    #[test]
+    fn a_head_tells_who_can_be_no_caller() {
+        let ((record, issued), (_, unknown)) = (key("web", 1), key("x", 3));
+        let expired = Record { expires: Some(now()), ..record.clone() };
+        let head = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("authorization", value.parse().unwrap());
+            }
+            headers
+        };
+        let check = |record: &Record, values: &[&str], expected: bool| {
+            assert_eq!(keyring(std::slice::from_ref(record)).may_be(&head(values), now()), expected, "{values:?}");
+        };
+        let bearer = |key: &IssuedKey| format!("Bearer {}", key.bearer);
+        let signature = |id: &str| {
+            let request = signed_request(id, "a wrong secret", "eu-west-1", now());
+            request.headers()["authorization"].to_str().unwrap().to_owned()
+        };
+        let signed = signature(&issued.access_key_id);
+        check(&record, &[&bearer(&issued)], true);
+        check(&record, &[&signed], true);
+        check(&record, &[], false);
+        check(&record, &[&bearer(&unknown)], false);
+        check(&record, &[&signature(&unknown.access_key_id)], false);
+        check(&record, &[&signature("AKIAABCDEFGHIJKLMNOP")], false);
+        check(&record, &[&signed[..signed.len() - 1]], false);
+        check(&record, &["Basic eDp5"], false);
+        check(&record, &[&signed, &signed], false);
+        check(&record, &[&bearer(&issued), &signed], false);
+        check(&expired, &[&bearer(&issued)], false);
+        check(&expired, &[&signed], false);
     }
 
     #[test]

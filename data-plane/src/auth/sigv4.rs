@@ -3,8 +3,8 @@
 //! No crate verifies: the AWS ones only sign. What is signed is read from the request as it stood on the wire, so the
 //! path is taken raw and encoded once more, as clients do (`%3A` becomes `%253A`, a raw `:` becomes `%3A`).
 //!
-//! Deliberately refused: presigned URLs, unsigned and chunk-signed payloads, services other than `bedrock`. Paths are
-//! not normalised: one with empty or dot segments leads to no face, so whether its signature is right does not matter.
+//! Deliberately refused: presigned URLs, unsigned and chunk-signed payloads, unsigned metadata for routing, services other
+//! than `bedrock`. Paths are not normalised: one with empty or dot segments leads to no face, so whether its signature is right does not matter.
 
 use std::{
     borrow::Cow,
@@ -24,6 +24,8 @@ use time::{
     macros::format_description,
 };
 
+use crate::face::headers::METADATA_PREFIX;
+
 /// How an `authorization` header begins whose rest is for this module.
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far a signature's time may be off ours, both ways: what AWS allows.
@@ -34,6 +36,11 @@ const BASIC: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]
 /// All but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
+
+/// Whose key an `authorization` header claims that the request is signed with; `None`: it is not of this form.
+pub(super) fn access_key_id(authorization: &str) -> Option<&str> {
+    Authorization::of(authorization).map(|authorization| authorization.scope.access_key_id)
+}
 
 /// A signature, and what it signs.
 pub struct Signed {
@@ -59,6 +66,11 @@ impl Signed {
         let names = || signed_headers.split(';');
         let signs = |name: &str| names().any(|signed| signed == name);
         if !signs("host") && !signs(":authority") {
+            return None;
+        }
+        // They choose the route's rule: nobody on the way may add one.
+        let metadata = |name: &str| name.starts_with(METADATA_PREFIX);
+        if parts.headers.keys().any(|name| metadata(name.as_str()) && !signs(name.as_str())) {
             return None;
         }
         let time = SigningTime::of(&parts.headers)?;

@@ -24,7 +24,7 @@ pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-switchtower-attempts
 pub const DEGRADED: HeaderName = HeaderName::from_static("x-switchtower-degraded");
 
 /// What precedes the key in a header of metadata.
-const METADATA_PREFIX: &str = "x-switchtower-metadata-";
+pub(crate) const METADATA_PREFIX: &str = "x-switchtower-metadata-";
 /// Most characters of a metadata key, and of a value.
 pub const METADATA_CHARACTERS: usize = 256;
 /// Most pairs of metadata in one place: the body, or the headers.

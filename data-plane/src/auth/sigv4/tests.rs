@@ -192,6 +192,27 @@ fn over_http_2_host_and_authority_are_both_the_target_s() {
 }
 
 #[test]
+fn metadata_that_is_not_signed_is_refused() {
+    let check = |name: &'static str, signed: bool, expected: bool| {
+        let mut request = signed_request(ID, SECRET, "eu-west-1", at());
+        request.headers_mut().insert(name, HeaderValue::from_static("gold"));
+        if signed {
+            for name in ["authorization", "x-amz-date"] {
+                request.headers_mut().remove(name);
+            }
+            let signer =
+                Signer { id: ID, secret: SECRET, region: "eu-west-1", at: at(), token: None, tell_hash: false };
+            sign_as_aws_does(&mut request, signer);
+        }
+        assert_eq!(is_right(request, SECRET), expected, "{name}");
+    };
+    check("x-switchtower-metadata-tier", true, true);
+    check("x-switchtower-metadata-tier", false, false);
+    check("x-switchtower-metadata-", false, false);
+    check("x-forwarded-for", false, true);
+}
+
+#[test]
 fn a_payload_hash_that_is_not_the_body_s_is_refused_even_if_signed() {
     for told in ["UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", &"0".repeat(64), ""] {
         let mut request = signed_request(ID, SECRET, "eu-west-1", at());
