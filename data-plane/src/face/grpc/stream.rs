@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 
 use futures_util::stream::{self, Stream};
+use switchtower_policy::failure::Class;
 use switchtower_proto::inference::v1::GenerateStreamResponse;
 use switchtower_provider::{Batch, Failure};
 use tonic::Status;
 
 use super::{response::Pieces, status};
 use crate::{
+    attempts::own_failure,
     record::{Ended, Served},
     reply::ReplyStream,
 };
@@ -19,6 +21,7 @@ use crate::{
 /// Where batches come from: what this module needs of a [`ReplyStream`], which its tests script.
 pub(super) trait Source: Send {
     fn next(&mut self) -> impl Future<Output = Option<Result<Batch, Failure>>> + Send;
+    fn break_with(&mut self, failure: Failure);
     fn served(&self) -> &Served;
     fn ended(&self) -> Option<&Ended>;
 }
@@ -26,6 +29,9 @@ pub(super) trait Source: Send {
 impl Source for ReplyStream {
     async fn next(&mut self) -> Option<Result<Batch, Failure>> {
         ReplyStream::next(self).await
+    }
+    fn break_with(&mut self, failure: Failure) {
+        ReplyStream::break_with(self, failure);
     }
     fn served(&self) -> &Served {
         ReplyStream::served(self)
@@ -65,12 +71,13 @@ impl<S: Source> OnItsWay<S> {
             }
             let mut pieces = self.pieces.take()?;
             match self.reply.next().await {
-                Some(Ok(batch)) => match pieces.add(&batch, &mut self.ready) {
-                    Ok(()) => self.pieces = Some(pieces),
-                    Err(malformed) => {
-                        self.status = Some(status::broken_protocol(&malformed.to_string(), self.reply.served()));
+                Some(Ok(batch)) => {
+                    // What it then ends in is the reply's to say, as after any break; its record says the same.
+                    if let Err(malformed) = pieces.add(&batch, &mut self.ready) {
+                        self.reply.break_with(own_failure(Class::Protocol, &malformed.to_string()));
                     }
-                },
+                    self.pieces = Some(pieces);
+                }
                 Some(Err(failure)) => self.status = Some(status::broken(&failure, self.reply.served())),
                 None => match self.reply.ended() {
                     Some(ended) => self.ready.push_back(pieces.end(ended, self.reply.served())),

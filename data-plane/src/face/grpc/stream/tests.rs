@@ -15,6 +15,8 @@ use crate::{face::grpc::response::tests::batch, record::Completeness};
 
 /// A reply by script: batches, then what follows them for ever.
 struct Script {
+    /// What it gives when it is broken; `None`: the failure itself.
+    on_broken: Option<Batch>,
     batches: VecDeque<Result<Batch, Failure>>,
     served: Served,
     ended: Option<Ended>,
@@ -28,6 +30,9 @@ impl Source for Script {
             None if self.ended.is_some() => None,
             None => std::future::pending().await,
         }
+    }
+    fn break_with(&mut self, failure: Failure) {
+        self.batches = [self.on_broken.take().ok_or(failure)].into();
     }
     fn served(&self) -> &Served {
         &self.served
@@ -45,6 +50,7 @@ impl Drop for Script {
 
 fn script(batches: impl IntoIterator<Item = Result<Batch, Failure>>) -> Script {
     Script {
+        on_broken: None,
         batches: batches.into_iter().collect(),
         served: Served {
             request_id: "00ff".into(),
@@ -101,9 +107,23 @@ fn check(script: Script, expected: &[&str]) {
 fn a_stream_ends_in_an_end_or_in_a_status_and_never_in_both() {
     check(script([Ok(batch(&[text("a"), text("b")])), Ok(batch(&[text("c")]))]), &["delta", "delta", "delta", "end"]);
     check(script([Ok(batch(&[text("a")])), Err(failure()), Ok(batch(&[text("c")]))]), &["delta", "aborted"]);
-    let malformed = (Kind::BlockDelta, json!({}));
-    check(script([Ok(batch(&[text("a"), malformed, text("c")])), Ok(batch(&[text("d")]))]), &["delta", "aborted"]);
     check(script([]), &["end"]);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_breaks_the_reply_which_then_says_how_it_ends() {
+    let malformed = || (Kind::BlockDelta, json!({}));
+    let unreadable = || script([Ok(batch(&[text("a"), malformed(), text("c")])), Ok(batch(&[text("d")]))]);
+    check(unreadable(), &["delta", "aborted"]);
+    let stop = (Kind::MessageStop("max_tokens".into()), json!({ "stopReason": "max_tokens" }));
+    let ending_in = |end| {
+        let mut script = unreadable();
+        script.on_broken = Some(batch(&[end]));
+        script
+    };
+    check(ending_in(stop), &["delta", "end"]);
+    // An end that cannot be read either ends it all the same.
+    check(ending_in(malformed()), &["delta", "aborted"]);
 }
 
 #[test]
@@ -112,6 +132,9 @@ fn a_stream_that_nobody_ended_is_a_broken_one() {
     impl Source for Lost {
         async fn next(&mut self) -> Option<Result<Batch, Failure>> {
             self.0.batches.pop_front()
+        }
+        fn break_with(&mut self, failure: Failure) {
+            self.0.break_with(failure);
         }
         fn served(&self) -> &Served {
             &self.0.served
