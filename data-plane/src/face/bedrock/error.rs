@@ -21,8 +21,12 @@ struct Form {
 }
 
 impl Form {
-    /// The one table from our reasons to Bedrock's exceptions. AWS SDKs try 429, 500 and 503 again by themselves, so only
-    /// what may be mended by that gets one of them.
+    /// The one table from our reasons to Bedrock's exceptions. AWS SDKs try 429, 500, 502, 503 and 504 again by
+    /// themselves, so only what may be mended by that gets one of them.
+    ///
+    /// A target that we may not use (misconfigured, refused credentials) is the operator's to mend, and asking again only
+    /// adds load: 424 says that what we depend on failed, is not tried again, and unlike 403 blames no key of the
+    /// caller's.
     fn of(reason: &Reason) -> Self {
         let (status, kind) = match reason {
             Reason::Unauthenticated => (401, "UnrecognizedClientException"),
@@ -42,7 +46,9 @@ impl Form {
             Some(Class::QuotaExceeded) => (400, "ServiceQuotaExceededException"),
             Some(Class::ModelNotReady) => (429, "ModelNotReadyException"),
             Some(Class::Invalid | Class::ContextTooLong) => (400, "ValidationException"),
-            Some(Class::ModelRefused | Class::ModelError) => (424, "ModelErrorException"),
+            Some(Class::ModelRefused | Class::ModelError | Class::Misconfigured | Class::Credentials) => {
+                (424, "ModelErrorException")
+            }
             Some(
                 Class::ModelTimeout
                 | Class::FirstTokenTimeout
@@ -51,8 +57,7 @@ impl Form {
                 | Class::CallerDeadline,
             ) => (408, "ModelTimeoutException"),
             Some(Class::Internal | Class::Protocol) => (500, "InternalServerException"),
-            // A target that we may not use is the operator's to mend: to the caller it is not there.
-            None | Some(_) => (503, "ServiceUnavailableException"),
+            None | Some(Class::Connect | Class::Unavailable | Class::Broken) => (503, "ServiceUnavailableException"),
         };
         Form { status, kind }
     }
@@ -69,6 +74,9 @@ pub(super) fn refused(refusal: &Refusal, id: &RequestId) -> Response<Body> {
     if let Some(after) = refusal.retry_after {
         retry_after(after, headers);
     }
+    if status == 401 {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
@@ -80,7 +88,10 @@ fn retry_after(after: Duration, headers: &mut HeaderMap) {
 }
 
 pub(super) fn method_not_allowed(id: &RequestId) -> Response<Body> {
-    response(405, "UnknownOperationException", "Converse and ConverseStream are called by POST", id)
+    let message = "Converse and ConverseStream are called by POST";
+    let mut response = response(405, "UnknownOperationException", message, id);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 pub(super) fn not_json(id: &RequestId) -> Response<Body> {
@@ -106,4 +117,43 @@ fn response(status: u16, kind: &'static str, message: &str, id: &RequestId) -> R
     super::request_id(id, headers);
     headers::request_id_header(id, headers);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(reason: Reason, status: u16, kind: &str, header: Option<(&str, &str)>) {
+        let refusal = Refusal { reason, message: "No.".to_owned(), retry_after: None, served: None };
+        let response = refused(&refusal, &"00ff".into());
+        assert_eq!(response.status().as_u16(), status, "{refusal:?}");
+        assert_eq!(response.headers()["x-amzn-errortype"], kind, "{refusal:?}");
+        if let Some((name, value)) = header {
+            assert_eq!(response.headers()[name], value);
+        }
+    }
+
+    #[test]
+    fn only_what_asking_again_may_mend_has_a_status_that_sdks_try_again() {
+        let upstream = |class| Reason::Upstream { class, code: None };
+        check(Reason::Unauthenticated, 401, "UnrecognizedClientException", Some(("www-authenticate", "Bearer")));
+        check(Reason::SignatureExpired, 403, "InvalidSignatureException", None);
+        check(Reason::Unready, 503, "ServiceUnavailableException", None);
+        check(upstream(None), 503, "ServiceUnavailableException", None);
+        for class in [Class::Connect, Class::Unavailable, Class::Broken] {
+            check(upstream(Some(class)), 503, "ServiceUnavailableException", None);
+        }
+        for class in [Class::Misconfigured, Class::Credentials, Class::ModelError, Class::ModelRefused] {
+            check(upstream(Some(class)), 424, "ModelErrorException", None);
+        }
+        for class in [Class::Invalid, Class::ContextTooLong] {
+            check(upstream(Some(class)), 400, "ValidationException", None);
+        }
+    }
+
+    #[test]
+    fn another_method_is_told_which_is_right() {
+        assert_eq!(method_not_allowed(&"00ff".into()).headers()["allow"], "POST");
+    }
 }
