@@ -151,6 +151,7 @@ fn read(
 }
 
 fn answer(reply: Reply) -> Response<Body> {
+    let stream = matches!(reply, Reply::Stream(_));
     let (served, body, kind) = match reply {
         Reply::Whole { answer, served, .. } => (served, Body::from(answer.body), "application/json"),
         Reply::Stream(stream) => {
@@ -161,6 +162,10 @@ fn answer(reply: Reply) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if stream {
+        // HTTP/1.1 has no trailers but those that were announced.
+        headers.insert(header::TRAILER, HeaderValue::from(events::COMPLETENESS));
+    }
     request_id(&served.request_id, headers);
     headers::served_headers(&served, headers);
     response

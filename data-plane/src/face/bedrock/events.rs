@@ -7,13 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 use serde_json::json;
 use switchtower_policy::failure::Class;
 use switchtower_provider::{Failure, bedrock::stream::encode};
 
 use crate::{record::Completeness, reply::ReplyStream};
+
+/// The trailer that tells how a stream ended.
+pub(super) const COMPLETENESS: HeaderName = HeaderName::from_static("x-switchtower-completeness");
 
 /// A reply stream as a response body. Dropping it cancels the call upstream.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Body for EventStream {
 /// How the stream ended, for whoever reads trailers: `complete`, `truncated`, `degraded` or `broken`.
 fn trailers(completeness: &'static str) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("x-switchtower-completeness", HeaderValue::from_static(completeness));
+    trailers.insert(COMPLETENESS, HeaderValue::from_static(completeness));
     trailers
 }
 
