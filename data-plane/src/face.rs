@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
 use tower_service::Service;
 
-use crate::{infer::Node, server::Body};
+use crate::{
+    infer::Node,
+    server::{Body, RequestBody},
+};
 
 /// All ways in.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ impl Faces {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(&self, request: Request<RequestBody>) -> Response<Body> {
         let path = request.uri().path();
         if let Some(rest) = path.strip_prefix("/model/") {
             return match bedrock::Address::of(rest) {
@@ -38,7 +41,7 @@ impl Faces {
         }
         if is_grpc(&request) {
             let mut grpc = self.grpc.clone();
-            return match grpc.call(request).await {
+            return match grpc.call(request.map(|body| body.map_err(grpc::broken_off))).await {
                 Ok(response) => response.map(Body::stream),
                 Err(never) => match never {},
             };

@@ -9,13 +9,13 @@
 
 mod body;
 mod connection;
+mod request;
 mod stream;
 pub mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -25,8 +25,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::body::{Body, BoxError};
 use self::connection::Http;
+pub use self::{
+    body::{Body, BoxError},
+    request::{BodyError, RequestBody},
+};
 
 /// Connections that the kernel keeps until we accept them.
 const BACKLOG: u32 = 1024;
@@ -45,11 +48,21 @@ pub struct Limits {
     /// How long an HTTP/1.1 connection may lie idle between requests. Longer than that of any load balancer before
     /// us (60 s is common), or it would send requests into connections that are just being closed.
     pub idle_timeout: Duration,
+    /// How long nothing of a request's body may come while it is being waited for.
+    pub body_pause: Duration,
+    /// For the whole body of a request, from the end of its head.
+    pub body_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 16_384, head_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(75) }
+        Limits {
+            connections: 16_384,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_pause: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(5 * 60),
+        }
     }
 }
 
@@ -87,7 +100,7 @@ pub async fn serve<H, F>(
     drain: Duration,
 ) -> Drained
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(limits.connections));

@@ -105,7 +105,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         Arc::new(Admin { telemetry: options.telemetry, policy: policy.clone(), draining: AtomicBool::new(false) });
     let (stop, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let health = tonic_health::server::HealthReporter::new();
-    let faces = Faces::new(node.clone(), options.most_body_bytes, grpc::routes(node.clone(), health.clone()));
+    let most = options.most_body_bytes;
+    let faces = Faces::new(node.clone(), most, grpc::routes(node.clone(), health.clone(), most));
     let mut tasks = JoinSet::new();
     tasks.spawn(source::watch(options.policy, first, node.clone(), policy.clone(), stop.clone()));
     if let Some((files, peppers)) = key_files {

@@ -6,12 +6,11 @@
 mod error;
 mod events;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use switchtower_provider::{
     Operation,
@@ -25,7 +24,7 @@ use crate::{
     auth::Credentials,
     call::{Call, Face, Reply, RequestId, new_request_id},
     infer::Node,
-    server::Body,
+    server::{Body, BodyError, BoxError, RequestBody},
     trace::TraceContext,
 };
 
@@ -65,23 +64,62 @@ impl Address {
 
 impl Bedrock {
     /// Answers one request.
-    pub async fn answer(&self, address: Address, request: Request<Incoming>) -> Response<Body> {
+    ///
+    /// Who can be no caller is told so before the body is there: megabytes would be kept for whoever knocks.
+    pub async fn answer(&self, address: Address, request: Request<RequestBody>) -> Response<Body> {
         let received = Instant::now();
         let id = new_request_id();
         let (parts, body) = request.into_parts();
         if let Err(response) = check_head(&parts, self.most_body_bytes, &id) {
             return response;
         }
-        let body = match Limited::new(body, self.most_body_bytes).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return error::too_large(self.most_body_bytes, &id),
-            Err(_) => return error::cut_short(&id),
+        let call = Call {
+            id: id.clone(),
+            face: Face::Bedrock,
+            credentials: Credentials::None,
+            received,
+            deadline: None,
+            trace: TraceContext::of(&parts.headers),
+            metadata: Vec::new(),
+            route: address.model,
+            operation: address.operation,
+            request: Err(Vec::new()),
         };
-        let call = call(address, &parts, body, id.clone(), received);
+        if !self.node.keys.load().may_be(&parts.headers, SystemTime::now()) {
+            let refused = self.infer(call).await;
+            // HTTP/2 tells a peer to stop; who waits to be told to go on sends nothing.
+            if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
+                body.discard().await;
+            }
+            return refused;
+        }
+        match Limited::new(body, self.most_body_bytes).collect().await {
+            Ok(body) => self.infer(with_body(call, &parts, body.to_bytes())).await,
+            Err(error) => self.not_whole(&error, &parts, &id),
+        }
+    }
+
+    async fn infer(&self, call: Call) -> Response<Body> {
+        let id = call.id.clone();
         match self.node.infer(call).await {
             Ok(reply) => answer(reply),
             Err(refusal) => error::refused(&refusal, &id),
         }
+    }
+
+    fn not_whole(&self, error: &BoxError, parts: &Parts, id: &RequestId) -> Response<Body> {
+        if error.is::<LengthLimitError>() {
+            return error::too_large(self.most_body_bytes, id);
+        }
+        let mut response = match error.downcast_ref() {
+            Some(BodyError::Slow) => error::too_slow(id),
+            Some(BodyError::Broken(_)) | None => error::cut_short(id),
+        };
+        // HTTP/2 has no such header, and its connection is still whole.
+        if parts.version < Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -109,24 +147,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn call(address: Address, parts: &Parts, body: Bytes, id: RequestId, received: Instant) -> Call {
+/// The call with what its body says.
+fn with_body(call: Call, parts: &Parts, body: Bytes) -> Call {
     let credentials = Credentials::of(parts, &body);
-    let (request, metadata) = match read(address.operation, body, &parts.headers) {
+    let (request, metadata) = match read(call.operation, body, &parts.headers) {
         Ok((request, metadata)) => (Ok(request), metadata),
         Err(problems) => (Err(problems), Vec::new()),
     };
-    Call {
-        id,
-        face: Face::Bedrock,
-        credentials,
-        received,
-        deadline: None,
-        trace: TraceContext::of(&parts.headers),
-        metadata,
-        route: address.model,
-        operation: address.operation,
-        request,
-    }
+    Call { credentials, metadata, request, ..call }
 }
 
 /// Pairs of key and value.

@@ -6,6 +6,7 @@
 
 mod converse;
 mod deadline;
+mod gate;
 mod json;
 mod request;
 mod response;
@@ -23,59 +24,52 @@ use switchtower_proto::inference::v1::{
 };
 use switchtower_provider::{Operation, bedrock::request::Request as ConverseRequest};
 use tokio::time::Instant;
-use tonic::{
-    Request, Response, Status,
-    metadata::MetadataMap,
-    service::{Routes, interceptor::InterceptedService},
-};
+use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 
-use self::violations::{At, Violations};
+use self::{
+    gate::{Gate, Received},
+    violations::{At, Violations},
+};
 use crate::{
     auth::Credentials,
     call::{Call, Face, Reply, RequestId, new_request_id},
     face::headers::{metadata_of, served_headers},
     infer::Node,
     record::Served,
+    server::{BodyError, BoxError},
     trace::TraceContext,
 };
 
-/// Most bytes of a message, in and out: Bedrock's own limit of a body. The default of gRPC libraries, 4 MB, is less than
-/// one picture and one document.
-pub const MESSAGE_BYTES: usize = 25_000_000;
+/// Most bytes of an answer: Bedrock's own limit of a body.
+const ANSWER_BYTES: usize = 25_000_000;
+/// Most bytes of a message to the services that are open to everybody: a name and little more.
+const OPEN_BYTES: usize = 16 * 1024;
 
 /// The services of this face: inference, health, reflection. What `health` says of them is its holder's to set, under ""
-/// and under `switchtower.inference.v1.InferenceService`.
+/// and under `switchtower.inference.v1.InferenceService`. `most_body_bytes` bounds a request's message.
 #[must_use]
-pub fn routes(node: Arc<Node>, health: HealthReporter) -> Routes {
-    let inference = InferenceServiceServer::new(Inference { node })
-        .max_decoding_message_size(MESSAGE_BYTES)
-        .max_encoding_message_size(MESSAGE_BYTES);
+pub fn routes(node: Arc<Node>, health: HealthReporter, most_body_bytes: usize) -> Routes {
+    let inference = InferenceServiceServer::new(Inference { node: node.clone() })
+        .max_decoding_message_size(most_body_bytes)
+        .max_encoding_message_size(ANSWER_BYTES);
     // Python's own reflection client, and older grpcurl, ask by the older name alone.
     let reflection = reflection_builder().build_v1().expect("descriptors made by our own build are whole");
     let older_reflection = reflection_builder().build_v1alpha().expect("descriptors made by our own build are whole");
-    Routes::new(InterceptedService::new(inference, stamp))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
-        .add_service(reflection)
-        .add_service(older_reflection)
+    let health = HealthServer::new(HealthService::from_health_reporter(health));
+    Routes::new(Gate { node, inner: inference })
+        .add_service(health.max_decoding_message_size(OPEN_BYTES))
+        .add_service(reflection.max_decoding_message_size(OPEN_BYTES))
+        .add_service(older_reflection.max_decoding_message_size(OPEN_BYTES))
 }
 
 fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-/// When the head of a request was there: its body may take longer than its deadline.
-#[derive(Clone, Copy, Debug)]
-struct Received(Instant);
-
-fn stamp(mut request: Request<()>) -> Result<Request<()>, Status> {
-    request.extensions_mut().insert(Received(Instant::now()));
-    Ok(request)
 }
 
 /// The inference service of a node.
@@ -122,6 +116,14 @@ impl InferenceService for Inference {
             }
             Err(refusal) => Err(status::refused(&refusal, &id)),
         }
+    }
+}
+
+/// What tonic is to make of a request's body that is not whole.
+pub(super) fn broken_off(error: BodyError) -> BoxError {
+    match error {
+        BodyError::Slow => Status::deadline_exceeded("the message came too slowly").into(),
+        BodyError::Broken(error) => error.into(),
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Limits,
     body::Body,
+    request::RequestBody,
     stream::{Protocol, Watched},
 };
 
@@ -68,7 +69,7 @@ impl Http {
     /// Serves a connection to its end; once `draining`, only what it has begun.
     pub(super) async fn serve<H, F>(&self, stream: TcpStream, handler: H, draining: CancellationToken)
     where
-        H: Fn(Request<Incoming>) -> F,
+        H: Fn(Request<RequestBody>) -> F,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some(tls) = &self.tls else { return self.serve_plain(stream, handler, draining).await };
@@ -81,15 +82,16 @@ impl Http {
     async fn serve_plain<S, H, F>(&self, stream: S, handler: H, draining: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
-        H: Fn(Request<Incoming>) -> F,
+        H: Fn(Request<RequestBody>) -> F,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let (protocol, stream) = match self.in_time(Watched::of(stream), &draining).await {
             Ok(begun) => begun,
             Err(error) => return tracing::debug!(%error, "no request came"),
         };
-        let service = service_fn(move |request| {
-            let response = handler(request);
+        let limits = self.limits;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = handler(request.map(|body| RequestBody::of(body, &limits)));
             async move { Ok::<_, Infallible>(response.await) }
         });
         let ended = match protocol {

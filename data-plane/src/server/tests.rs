@@ -30,7 +30,7 @@ struct Server {
 impl Server {
     fn start<H, F>(tls: Option<Arc<ServerConfig>>, limits: Limits, handler: H) -> Self
     where
-        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Request<RequestBody>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).unwrap();
@@ -46,7 +46,7 @@ impl Server {
 }
 
 /// Answers with the version and the body it got.
-async fn echo(request: Request<Incoming>) -> Response<Body> {
+async fn echo(request: Request<RequestBody>) -> Response<Body> {
     let version = format!("{:?} ", request.version());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     Response::new(Bytes::from([version.as_bytes(), &body].concat()).into())
@@ -210,6 +210,48 @@ async fn a_connection_too_many_waits_for_another_to_end() {
     second.read_exact(&mut byte).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_must_make_progress_and_come_to_an_end() {
+    /// Tells why a body is not whole.
+    async fn told(request: Request<RequestBody>) -> Response<Body> {
+        let told = match request.into_body().collect().await {
+            Ok(_) => "whole",
+            Err(BodyError::Slow) => "slow",
+            Err(BodyError::Broken(_)) => "broken",
+        };
+        Response::new(Bytes::from_static(told.as_bytes()).into())
+    }
+    let server = Server::start(None, Limits::default(), told);
+    // A byte at every pause, so often; then none.
+    let check = async |pause: u64, times: usize, expected: &str, seconds: u64| {
+        let stream = server.connect().await;
+        let (mut read, mut write) = stream.into_split();
+        write.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let trickle = tokio::spawn(async move {
+            for _ in 0..times {
+                sleep(Duration::from_secs(pause)).await;
+                let _ = write.write_all(b"x").await;
+            }
+            write
+        });
+        let mut answer = Vec::new();
+        let mut chunk = [0; 512];
+        while !answer.ends_with(expected.as_bytes()) {
+            let read = read.read(&mut chunk).await.unwrap();
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&chunk[..read]);
+        }
+        let took = begun.elapsed().as_secs_f64();
+        assert!((took - seconds as f64).abs() < 0.5, "{pause} s, {times} times: {expected} after {took} s");
+        trickle.abort();
+    };
+    check(1, 20, "whole", 20).await;
+    check(29, 3, "slow", 3 * 29 + 30).await;
+    check(29, 19, "slow", 300).await;
+    check(1, 0, "slow", 30).await;
+}
+
 /// A handler that says when it began, waits to be let go, and notes its own end.
 #[derive(Clone, Default)]
 struct Held {
@@ -219,7 +261,7 @@ struct Held {
 }
 
 impl Held {
-    fn handler(&self) -> impl Fn(Request<Incoming>) -> HeldFuture + Clone + Send + Sync + 'static {
+    fn handler(&self) -> impl Fn(Request<RequestBody>) -> HeldFuture + Clone + Send + Sync + 'static {
         let held = self.clone();
         move |_| {
             let held = held.clone();

@@ -51,7 +51,7 @@ pub(crate) const USAGE: Usage = Usage { input: 10, output: 20, cache_read: 0, ca
 pub(crate) struct Tower {
     pub(crate) node: Arc<Node>,
     pub(crate) provider: Scripted,
-    key: String,
+    pub(crate) key: String,
 }
 
 impl Tower {

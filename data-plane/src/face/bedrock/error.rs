@@ -107,6 +107,11 @@ pub(super) fn cut_short(id: &RequestId) -> Response<Body> {
     response(400, "ValidationException", "the body was cut short", id)
 }
 
+/// Under a name that AWS SDKs try again: nothing has been done.
+pub(super) fn too_slow(id: &RequestId) -> Response<Body> {
+    response(408, "RequestTimeoutException", "the body came too slowly", id)
+}
+
 fn response(status: u16, kind: &'static str, message: &str, id: &RequestId) -> Response<Body> {
     let body = Bytes::from(json!({ "message": message }).to_string());
     let mut response = Response::new(Body::from(body));
