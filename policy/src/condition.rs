@@ -8,11 +8,13 @@
 //! decision may, and finds an unknown name only when a request meets it.
 //!
 //! An error while evaluating, such as a metadata key that is missing, is an error as in CEL: `&&` and `||` absorb it
-//! where the other side decides alone, and a condition that ends in an error does not hold, negated or not.
+//! where the other side decides alone, and a condition that ends in an error does not hold, negated or not. One that ends
+//! in an error whatever the request is (`constant`) is refused.
 //!
 //! What is deliberately left out of CEL: comprehensions (`all`, `exists`, `map`, ...), maps, messages, `bytes`, `uint`,
 //! `null`, lists anywhere but right of `in`, and whatever builds a new string.
 
+mod constant;
 mod expression;
 mod limits;
 mod lower;
@@ -67,7 +69,7 @@ pub struct Error {
     /// Where in the text, in bytes, on the boundary of a character.
     pub offset: usize,
     /// Stable word for it: `condition_limit`, `condition_syntax`, `condition_unsupported`, `condition_type`,
-    /// `unknown_name`, `unknown_flag`.
+    /// `condition_constant`, `unknown_name`, `unknown_flag`.
     pub code: &'static str,
     /// A sentence an operator can act on.
     pub message: String,
@@ -107,6 +109,10 @@ impl Condition {
         shape::check(text, &tokens)?;
         let program = cel::Program::compile(text).map_err(|errors| refused_by_parser(text, &tokens, &errors))?;
         let (test, flags) = lower::condition(text, &tokens, &program, scope)?;
+        if let Some(reason) = constant::failure(&test) {
+            let message = format!("this can only fail, whatever the request is: {reason}");
+            return Err(Error::new(0, "condition_constant", message));
+        }
         Ok(Condition(Arc::new(Inner { text: text.into(), test, flags: flags.into() })))
     }
 

@@ -247,12 +247,7 @@ impl Int {
             Int::Choice(choice) => choice.taken(on)?.value(on),
             Int::Size(text) => Ok(i64::try_from(text.value(on)?.chars().count()).unwrap_or(i64::MAX)),
             Int::FromText(text) => text.value(on)?.parse().map_err(|_| Reason::NotANumber("int")),
-            Int::FromDouble(double) => {
-                // CEL excludes both ends: the upper is no int, and the lower, which is one, stands for what rounds to it.
-                let value = double.value(on)?;
-                let fits = value > i64::MIN as f64 && value < i64::MAX as f64;
-                if fits { Ok(value as i64) } else { Err(Reason::Overflow("int()")) }
-            }
+            Int::FromDouble(double) => int_of(double.value(on)?),
             Int::Negative(int) => int.value(on)?.checked_neg().ok_or(Reason::Overflow("-")),
             Int::Arithmetic(arithmetic, sides) => {
                 let (left, right) = (sides.0.value(on)?, sides.1.value(on)?);
@@ -282,8 +277,15 @@ impl Double {
     }
 }
 
+/// An int from a double, cut towards zero.
+pub(super) fn int_of(value: f64) -> Outcome<'static, i64> {
+    // CEL excludes both ends: the upper is no int, and the lower, which is one, stands for what rounds to it.
+    let fits = value > i64::MIN as f64 && value < i64::MAX as f64;
+    if fits { Ok(value as i64) } else { Err(Reason::Overflow("int()")) }
+}
+
 /// A double from its digits; `None` too where digits without end were not meant and their number is beyond a double.
-fn double_of(text: &str) -> Option<f64> {
+pub(super) fn double_of(text: &str) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     (value.is_finite() || !text.bytes().any(|b| b.is_ascii_digit())).then_some(value)
 }
@@ -299,7 +301,7 @@ impl Number {
 
 impl Constant {
     /// The order of two numbers as if on one line, whatever their types; `None` where one is not a number.
-    fn order(self, other: Constant) -> Option<Ordering> {
+    pub(super) fn order(self, other: Constant) -> Option<Ordering> {
         match (self, other) {
             (Constant::Int(left), Constant::Int(right)) => Some(left.cmp(&right)),
             (Constant::Double(left), Constant::Double(right)) => left.partial_cmp(&right),
@@ -325,7 +327,7 @@ fn order_of_mixed(int: i64, double: f64) -> Option<Ordering> {
 }
 
 impl Compare {
-    fn holds(self, order: Option<Ordering>) -> Outcome<'static, bool> {
+    pub(super) fn holds(self, order: Option<Ordering>) -> Outcome<'static, bool> {
         match self {
             Compare::Equal => Ok(order == Some(Ordering::Equal)),
             Compare::NotEqual => Ok(order != Some(Ordering::Equal)),
@@ -348,7 +350,7 @@ impl Arithmetic {
         }
     }
 
-    fn of_ints(self, left: i64, right: i64) -> Outcome<'static, i64> {
+    pub(super) fn of_ints(self, left: i64, right: i64) -> Outcome<'static, i64> {
         let result = match self {
             Arithmetic::Add => left.checked_add(right),
             Arithmetic::Subtract => left.checked_sub(right),
@@ -360,7 +362,7 @@ impl Arithmetic {
         result.ok_or(Reason::Overflow(self.as_str()))
     }
 
-    fn of_doubles(self, left: f64, right: f64) -> f64 {
+    pub(super) fn of_doubles(self, left: f64, right: f64) -> f64 {
         match self {
             Arithmetic::Add => left + right,
             Arithmetic::Subtract => left - right,

@@ -211,7 +211,9 @@ proptest! {
         let given = given(&mut choices);
         let text = choices.test(DEPTH);
         let condition = match tests::parse(&text) {
-            Ok(condition) => condition,
+            Ok(condition) => Some(condition),
+            // What we refuse because it can only fail must fail there too.
+            Err(error) if error.code == "condition_constant" => None,
             Err(error) => {
                 prop_assert_eq!(error.code, "condition_limit", "{}: {}", text, error);
                 return Ok(());
@@ -227,8 +229,8 @@ proptest! {
             request: given.request,
         };
         let snapshot = tests::snapshot();
-        let ours = condition.evaluate(&facts, &snapshot);
-        prop_assert_eq!(ours.ok(), by_the_crate(&text, &facts), "{} on {:?}: {:?}", text, given, ours);
+        let ours = condition.as_ref().map(|condition| condition.evaluate(&facts, &snapshot));
+        prop_assert_eq!(ours.and_then(Result::ok), by_the_crate(&text, &facts), "{} on {:?}: {:?}", text, given, ours);
     }
 
     /// Text that was nearly a condition reaches furthest into the parser.

@@ -152,12 +152,44 @@ fn an_error_is_absorbed_where_the_other_side_decides_and_otherwise_says_why() {
     check("double(metadata.big) > 1.0", "a string is not a number that `double()` can read");
     check("1 / (request.body_bytes - 2048) == 1", "division by zero");
     check("request.body_bytes % 0 == 1", "division by zero");
-    check("9223372036854775807 + 1 > 0", "the result of `+` does not fit an int");
-    check("-9223372036854775808 - 1 > 0", "the result of `-` does not fit an int");
-    check("int(1e30) > 0", "the result of `int()` does not fit an int");
-    check("0.0 / 0.0 < 1.0", "NaN is neither less nor greater than another number");
+    check("request.body_bytes + 9223372036854775807 > 0", "the result of `+` does not fit an int");
+    check("-9223372036854775808 - request.body_bytes > 0", "the result of `-` does not fit an int");
+    check("int(double(request.body_bytes) * 1e30) > 0", "the result of `int()` does not fit an int");
+    check("double(request.body_bytes) * 0.0 / 0.0 < 1.0", "NaN is neither less nor greater than another number");
     check("0.0 / 0.0 == 0.0 / 0.0", "false");
     check("0.0 / 0.0 != 0.0 / 0.0", "true");
+}
+
+#[test]
+fn a_condition_that_can_only_fail_is_refused() {
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        let told = parse(text).err().map(|error| (error.code, error.message));
+        let expected = expected
+            .map(|why| ("condition_constant", format!("this can only fail, whatever the request is: {why}")));
+        assert_eq!(told, expected, "{text}");
+    }
+    check("1 / 0 == 1", Some("division by zero"));
+    check("!(1 % 0 == 1)", Some("division by zero"));
+    check("9223372036854775807 + 1 > 0", Some("the result of `+` does not fit an int"));
+    check("-9223372036854775808 - 1 > 0", Some("the result of `-` does not fit an int"));
+    check("-(-9223372036854775808) > 0", Some("the result of `-` does not fit an int"));
+    check("int(1e30) > 0", Some("the result of `int()` does not fit an int"));
+    check(r#"int("x") == 1"#, Some("a string is not a number that `int()` can read"));
+    check(r#"double("x") in [1.0]"#, Some("a string is not a number that `double()` can read"));
+    check("0.0 / 0.0 < 1.0", Some("NaN is neither less nor greater than another number"));
+    check("request.body_bytes / (1 / 0) == 1", Some("division by zero"));
+    check("true ? 1 / 0 == 1 : request.stream", Some("division by zero"));
+    check("1 / 0 == 1 && true", Some("division by zero"));
+    check("1 / 0 == 1 || false", Some("division by zero"));
+    // What a request decides, or what absorbs the error, stays.
+    check("request.stream || 1 / 0 == 1", None);
+    check("1 / 0 == 1 && request.stream", None);
+    check("1 / 0 == 1 || true", None);
+    check("request.stream ? 1 / 0 == 1 : true", None);
+    check("1 / request.body_bytes == 1", None);
+    check("0.0 / 0.0 == 1.0", None);
+    check("size(\"ab\") == 3", None);
 }
 
 #[test]
