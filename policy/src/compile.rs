@@ -68,7 +68,9 @@ pub fn load(files: &[File]) -> Result<Compiled, Vec<Violation>> {
         if refused_something && follows_from(&violation, &reading.refused) {
             continue;
         }
-        violation.place = violation.place.or_else(|| reading.places.of(&violation.path));
+        // A section that is missing stands nowhere; the first file is where an operator would begin to look.
+        let missing = || if violation.path.is_empty() { None } else { reading.places.first() };
+        violation.place = violation.place.or_else(|| reading.places.of(&violation.path)).or_else(missing);
         violations.push(violation);
     }
     let file_order: HashMap<&str, usize> =

@@ -37,7 +37,7 @@ pub const MAX_NODES: usize = 1_000_000;
 pub const MAX_FILES: usize = 1000;
 
 /// A policy file: its name as violations show it, and its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Name.
     pub name: String,
@@ -118,6 +118,11 @@ impl Places {
             }
             path = &path[..path.rfind(['.', '['])?];
         }
+    }
+
+    /// The beginning of the first file, for what stands nowhere; `None` where there is no file.
+    pub(crate) fn first(&self) -> Option<Place> {
+        (!self.files.is_empty()).then(|| self.place(0, At { line: 1, column: 1 }))
     }
 
     fn place(&self, file: u32, at: At) -> Place {

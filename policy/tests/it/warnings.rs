@@ -59,7 +59,7 @@ fn what_is_not_known_or_not_used_is_told() {
         ]
     );
     let nobody = GOOD.replace("callers:\n  acme: { routes: ['*'] }\n", "routes: { a: { tiers: [sonnet] } }\n");
-    assert_eq!(told(&[file(&nobody)]), ["warning[no_callers] callers: there are no callers: nobody may use any route"]);
+    assert_eq!(told(&[file(&nobody)]), ["policy.yaml:1:1: warning[no_callers] callers: there are no callers: nobody may use any route"]);
     let one = GOOD.replace("['*']", "[a]");
     let routes = "routes: { a: { tiers: [sonnet] }, b: { tiers: [sonnet] } }";
     assert_eq!(
