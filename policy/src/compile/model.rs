@@ -77,8 +77,13 @@ impl<'p> Compiler<'p> {
                 if let Some(other) =
                     seen.insert((&model.bedrock, region), name).filter(|other| known_id && *other != name)
                 {
-                    let message = format!("this is the same model in the same region ({region}) as {}", quoted(other));
-                    self.warn("same_target", &path, message);
+                    // Two names for it would be two targets: a plan would try it twice, and health would be split.
+                    let message = format!(
+                        "this is the same model in the same region ({region}) as {}: keep one of the two, and use its \
+                         name",
+                        quoted(other)
+                    );
+                    self.error("same_target", &path, message);
                 }
             }
             if model.capacity_tokens_per_minute.is_some() {

@@ -89,11 +89,11 @@ mod yaml {
         check(
             "just text",
             &[
-                "error[required] environment: the environment's name is required, such as `environment: prod`",
                 "policy.yaml:1:1: error[wrong_type]: a mapping with the sections of a policy was expected, and this is text",
+                "policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`",
             ],
         );
-        check("", &["error[required] environment: the environment's name is required, such as `environment: prod`"]);
+        check("", &["policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`"]);
     }
 
     #[test]
@@ -443,7 +443,7 @@ mod meaning {
                 "policy.yaml:3:30: error[bad_name] flags.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…` is not a name: 1 to 128 characters, of letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
             ],
         );
-        check("{}", &["error[required] environment: the environment's name is required, such as `environment: prod`"]);
+        check("{}", &["policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`"]);
     }
 
     #[test]
@@ -703,6 +703,28 @@ routes: { a: { tiers: [{ answer: "{{ metdata.x }}" }, { answer: "a\nb {{" }], st
             ],
         );
     }
+}
+
+#[test]
+fn two_names_for_one_model_in_one_region_are_refused() {
+    let models = "  nova: { bedrock: us.amazon.nova-lite-v1:0, regions: [us-west-2, us-east-1] }\ncallers:\n";
+    check(
+        &GOOD.replace("callers:\n", models),
+        &[
+            "policy.yaml:4:3: error[same_target] models.nova-lite: this is the same model in the same region (us-east-1) as `nova`: keep one of the two, and use its name",
+        ],
+    );
+}
+
+#[test]
+fn a_condition_that_can_only_fail_is_refused_wherever_it_stands() {
+    added(
+        "routes: { a: { tiers: [sonnet], rules: [{ when: '1 / 0 == 1', tiers: [inherit] }] } }\nflags: { f: { default: 1, rules: [{ when: '9223372036854775807 + 1 > 0', serve: 2 }] } }\n",
+        &[
+            "policy.yaml:7:49: error[condition_constant] routes.a.rules[0].when: this can only fail, whatever the request is: division by zero (at character 1 of the condition)",
+            "policy.yaml:8:43: error[condition_constant] flags.f.rules[0].when: this can only fail, whatever the request is: the result of `+` does not fit an int (at character 1 of the condition)",
+        ],
+    );
 }
 
 #[test]
