@@ -9,7 +9,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use switchtower_policy::{Facts, Snapshot, plan::HealthView, route::UnknownRoute, snapshot::Caller};
+use switchtower_policy::{
+    Facts, Snapshot,
+    plan::{HealthView, StepKind},
+    route::UnknownRoute,
+    snapshot::Caller,
+};
 use switchtower_provider::{
     Operation, Provider, Whole,
     bedrock::request::{Malformed, Settings},
@@ -79,7 +84,13 @@ impl Node {
         record.routed(route, resolved.rule);
         let plan = policy.plan(resolved, &facts, &HealthView::default(), fastrand::u64(..));
         let deadline = Deadline::of(call.received, route.timeouts.total, call.deadline);
-        let limits = Settings { guardrail: route.guardrail.as_ref(), max_output_tokens: route.max_output_tokens };
+        let first = plan.steps.iter().find_map(|step| match step.kind {
+            StepKind::Target(target) => Some(policy.target(target)),
+            StepKind::Answer(_) => None,
+        });
+        let guardrail = route.guardrail.as_ref().zip(first);
+        let guardrail = guardrail.map(|(guardrail, target)| guardrail.in_region(&target.region));
+        let limits = Settings { guardrail, max_output_tokens: route.max_output_tokens };
         let operation = request.operation;
         let body = request.with(limits).map_err(|malformed| invalid(&[malformed]))?;
         let job = Job { policy: policy.clone(), route: resolved.route, plan, operation, body, deadline };

@@ -19,7 +19,11 @@ mod rollout;
 mod route;
 mod tier;
 
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use aws_lc_rs::digest;
 use hashbrown::HashMap;
@@ -89,6 +93,9 @@ fn follows_from(violation: &Violation, refused: &crate::document::Refused) -> bo
     let section = match violation.code {
         "unknown_model" => "models",
         "unknown_guardrail" => "guardrails",
+        // The region may be among those that were refused.
+        "guardrail_region" if refused.has_within("guardrails") => return true,
+        "guardrail_region" => "guardrails",
         "unknown_flag" => "flags",
         "unknown_route" => "routes",
         "unused_route" | "no_callers" if refused.has_within("callers") => return true,
@@ -158,6 +165,8 @@ struct Compiler<'p> {
     model_names: BTreeMap<&'p str, ModelIndex>,
     targets: Vec<Arc<Target>>,
     guardrails: BTreeMap<&'p str, Guardrail>,
+    /// Where the targets are that carry them, of those that have one id for every region.
+    guardrail_regions: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     flag_kinds: BTreeMap<&'p str, (FlagIndex, Type)>,
     flag_searches: Cell<u32>,
     /// The routes' names in the order of their indices.
@@ -176,6 +185,7 @@ impl<'p> Compiler<'p> {
             model_names: BTreeMap::new(),
             targets: Vec::new(),
             guardrails: BTreeMap::new(),
+            guardrail_regions: BTreeMap::new(),
             flag_kinds: BTreeMap::new(),
             flag_searches: Cell::new(50),
             route_list: policy.routes.keys().map(String::as_str).collect(),

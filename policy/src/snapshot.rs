@@ -150,14 +150,64 @@ pub enum OnBrokenStream {
 pub struct Guardrail {
     /// The name the policy has for it.
     pub name: Arc<str>,
-    /// Guardrail id or ARN.
-    pub id: Box<str>,
-    /// Version number or `DRAFT`.
-    pub version: Box<str>,
     /// Bedrock's word for the trace: `disabled`, `enabled` or `enabled_full`.
     pub trace: &'static str,
     /// Bedrock's word for how streams are checked: `sync` or `async`.
     pub stream_mode: &'static str,
+    pub(crate) ids: GuardrailIds,
+}
+
+/// What Bedrock calls a guardrail, which it makes in one region each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GuardrailIds {
+    /// The same in every region.
+    Everywhere(GuardrailId),
+    /// By region; every region where a target carries the guardrail is among them.
+    Regions(Vec<(Box<str>, GuardrailId)>),
+}
+
+/// A guardrail's id or ARN, and its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GuardrailId {
+    pub(crate) id: Box<str>,
+    pub(crate) version: Box<str>,
+}
+
+/// A Bedrock guardrail as one region knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionalGuardrail<'a> {
+    /// Guardrail id or ARN.
+    pub id: &'a str,
+    /// Version number or `DRAFT`.
+    pub version: &'a str,
+    /// Bedrock's word for the trace: `disabled`, `enabled` or `enabled_full`.
+    pub trace: &'static str,
+    /// Bedrock's word for how streams are checked: `sync` or `async`.
+    pub stream_mode: &'static str,
+}
+
+impl Guardrail {
+    /// The guardrail in the region of a target of a route that carries it.
+    ///
+    /// # Panics
+    /// In another region, if it has an id for each: no target of such a route is called there.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> RegionalGuardrail<'_> {
+        let id = match &self.ids {
+            GuardrailIds::Everywhere(id) => Some(id),
+            GuardrailIds::Regions(regions) => regions.iter().find(|(name, _)| **name == *region).map(|(_, id)| id),
+        };
+        let GuardrailId { id, version } = id.expect("a target whose region has no id does not compile");
+        RegionalGuardrail { id, version, trace: self.trace, stream_mode: self.stream_mode }
+    }
+
+    /// Whether targets in this region can carry it.
+    pub(crate) fn is_in(&self, region: &str) -> bool {
+        match &self.ids {
+            GuardrailIds::Everywhere(_) => true,
+            GuardrailIds::Regions(regions) => regions.iter().any(|(name, _)| **name == *region),
+        }
+    }
 }
 
 /// A model, with what the catalogue knows of it.

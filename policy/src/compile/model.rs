@@ -154,18 +154,13 @@ impl<'p> Compiler<'p> {
         let arn_region = geography::arn(&model.bedrock).map(|arn| arn.region).filter(|region| !region.is_empty());
         for (index, region) in model.regions.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            if !is_region(region) {
-                self.unknown("bad_region", &path, format!("{} is not a region", quoted(region)), region, REGIONS);
+            if !self.region(&path, region) {
                 continue;
             }
             if model.regions[..index].contains(region) {
                 self.error("duplicate", &path, format!("{} stands twice: keep one", quoted(region)));
             }
-            if !REGIONS.contains(&region.as_str()) {
-                let meant = self.violations.nearest(region, REGIONS);
-                let message = format!("{} is not a region that this version knows", quoted(region));
-                self.violations.push(Violation::warning("unknown_region", &path, message).suggest(meant));
-            } else if !geography::offered(reach, region) {
+            if REGIONS.contains(&region.as_str()) && !geography::offered(reach, region) {
                 let message = format!("AWS does not offer this inference profile in {region}");
                 self.warn("profile_region", &path, message);
             }
@@ -174,6 +169,20 @@ impl<'p> Compiler<'p> {
                 self.error("arn_region", &path, message);
             }
         }
+    }
+
+    /// Whether this can be a region; that it is none, or not one that is known, is told.
+    pub(super) fn region(&mut self, path: &str, region: &str) -> bool {
+        if !is_region(region) {
+            self.unknown("bad_region", path, format!("{} is not a region", quoted(region)), region, REGIONS);
+            return false;
+        }
+        if !REGIONS.contains(&region) {
+            let meant = self.violations.nearest(region, REGIONS);
+            let message = format!("{} is not a region that this version knows", quoted(region));
+            self.violations.push(Violation::warning("unknown_region", path, message).suggest(meant));
+        }
+        true
     }
 }
 

@@ -110,6 +110,9 @@ impl<'p> Compiler<'p> {
             );
             wrong.push(("guardrail_unsupported", message));
         }
+        if let Some(guardrail) = &keep.guardrail {
+            wrong.extend(self.not_carried(guardrail, model));
+        }
         let regions = || model.targets.iter().map(|target| &*self.targets[target.0 as usize].region);
         if let Some(residency) = keep.residency {
             let reach = geography::reach(&model.bedrock);

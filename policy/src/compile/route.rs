@@ -35,6 +35,7 @@ impl<'p> Compiler<'p> {
             self.aliases(&path, RouteIndex(index as u32), route, &mut names);
             routes.push(self.route(&path, name, route));
         }
+        self.guardrails_over_regions();
         (routes.into_iter().collect(), names)
     }
 
@@ -60,6 +61,9 @@ impl<'p> Compiler<'p> {
         let within = Tiers { keep: &keep, own: None, models: &mut models };
         let tiers = self.tiers(&format!("{path}.tiers"), &route.tiers, within);
         let rules = self.rules(path, route, &keep, &tiers, &mut models);
+        if let Some(guardrail) = &keep.guardrail {
+            self.guardrail_used(guardrail, models.keys().copied());
+        }
         let max_output_tokens = self.output_tokens(path, route, &models);
         let timeouts = self.timeouts(&format!("{path}.timeouts"), route.timeouts.as_ref());
         let sticky = self.sticky(&format!("{path}.sticky"), &route.sticky);

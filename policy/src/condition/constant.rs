@@ -98,7 +98,9 @@ impl Int {
                 Err(reason) => Some(Err(reason)),
             },
             Int::Size(text) => Some(text.known()?.map(|text| i64::try_from(text.chars().count()).unwrap_or(i64::MAX))),
-            Int::FromText(text) => Some(text.known()?.and_then(|text| text.parse().map_err(|_| Reason::NotANumber("int")))),
+            Int::FromText(text) => {
+                Some(text.known()?.and_then(|text| text.parse().map_err(|_| Reason::NotANumber("int"))))
+            }
             Int::FromDouble(double) => Some(double.known()?.and_then(int_of)),
             Int::Negative(int) => Some(int.known()?.and_then(|int| int.checked_neg().ok_or(Reason::Overflow("-")))),
             Int::Arithmetic(arithmetic, sides) => {

@@ -165,8 +165,8 @@ fn a_condition_that_can_only_fail_is_refused() {
     #[track_caller]
     fn check(text: &str, expected: Option<&str>) {
         let told = parse(text).err().map(|error| (error.code, error.message));
-        let expected = expected
-            .map(|why| ("condition_constant", format!("this can only fail, whatever the request is: {why}")));
+        let expected =
+            expected.map(|why| ("condition_constant", format!("this can only fail, whatever the request is: {why}")));
         assert_eq!(told, expected, "{text}");
     }
     check("1 / 0 == 1", Some("division by zero"));

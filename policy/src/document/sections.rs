@@ -225,7 +225,9 @@ fn flag_rule(d: &mut Decoder, node: &Node) -> Option<v1::FlagRule> {
 
 fn guardrail(d: &mut Decoder, node: &Node) -> Option<v1::Guardrail> {
     use v1::guardrail::{StreamMode, Trace};
-    let mut f = d.open(node, "a mapping with `id` and `version`")?;
+    let mut f = d.open(node, "a mapping with `id` and `version`, or with `regions`")?;
+    let mut regions = BTreeMap::new();
+    d.field(&mut f, "regions", |d, node| d.named(node, &mut regions, or_default(regional_guardrail)));
     let traces = [
         ("disabled", Trace::Disabled as i32),
         ("enabled", Trace::Enabled as i32),
@@ -237,6 +239,17 @@ fn guardrail(d: &mut Decoder, node: &Node) -> Option<v1::Guardrail> {
         version: d.field(&mut f, "version", Decoder::text).unwrap_or_default(),
         trace: d.field(&mut f, "trace", |d, node| d.word(node, &traces)).unwrap_or_default(),
         stream_mode: d.field(&mut f, "stream_mode", |d, node| d.word(node, &modes)).unwrap_or_default(),
+        regions,
+    };
+    d.finish(f);
+    Some(guardrail)
+}
+
+fn regional_guardrail(d: &mut Decoder, node: &Node) -> Option<v1::RegionalGuardrail> {
+    let mut f = d.open(node, "a mapping with `id` and `version`")?;
+    let guardrail = v1::RegionalGuardrail {
+        id: d.field(&mut f, "id", Decoder::text).unwrap_or_default(),
+        version: d.field(&mut f, "version", Decoder::text).unwrap_or_default(),
     };
     d.finish(f);
     Some(guardrail)

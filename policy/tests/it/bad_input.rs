@@ -93,7 +93,12 @@ mod yaml {
                 "policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`",
             ],
         );
-        check("", &["policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`"]);
+        check(
+            "",
+            &[
+                "policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`",
+            ],
+        );
     }
 
     #[test]
@@ -443,7 +448,12 @@ mod meaning {
                 "policy.yaml:3:30: error[bad_name] flags.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…` is not a name: 1 to 128 characters, of letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
             ],
         );
-        check("{}", &["policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`"]);
+        check(
+            "{}",
+            &[
+                "policy.yaml:1:1: error[required] environment: the environment's name is required, such as `environment: prod`",
+            ],
+        );
     }
 
     #[test]
@@ -542,7 +552,7 @@ mod meaning {
 
     #[test]
     fn every_tier_keeps_the_guardrail() {
-        let text = r#"guardrails: { g: { id: g, version: "1" }, h: { id: h, version: "1" } }
+        let text = r#"guardrails: { g: { regions: { us-east-1: &g { id: g, version: "1" }, us-west-2: *g } }, h: { id: h, version: "1" } }
 requirements: { guardrail: g }
 models:
   old: { bedrock: amazon.titan-embed-g1-text-02, regions: [us-east-1] }
@@ -559,6 +569,47 @@ routes:
             &[
                 "policy.yaml:11:36: error[guardrail_conflict] routes.a.guardrail: `requirements` sets the guardrail `g` on every route: leave it out here, or name the same",
                 "policy.yaml:12:71: error[guardrail_unsupported] routes.b.rules[0].tiers[0]: `old` takes no Converse calls, so it cannot carry the guardrail `g`: use another model here",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_guardrail_is_in_every_region_where_it_is_carried() {
+        added(
+            r#"guardrails: { g: { regions: { us-east-1: { id: gr-1, version: "1" } } } }
+requirements: { guardrail: g }
+routes:
+  a: { tiers: [nova-lite, { split: { sonnet: 1 } }], rules: [{ when: 'true', tiers: [sonnet] }] }
+"#,
+            &[
+                "policy.yaml:10:38: error[guardrail_region] routes.a.tiers[1].split.sonnet: `sonnet` is called in us-west-2, where the guardrail `g` has no id: add it under `guardrails.g.regions`, or take the region from the model",
+                "policy.yaml:10:86: error[guardrail_region] routes.a.rules[0].tiers[0]: `sonnet` is called in us-west-2, where the guardrail `g` has no id: add it under `guardrails.g.regions`, or take the region from the model",
+            ],
+        );
+        added(
+            r#"guardrails: { g: { id: "arn:aws:bedrock:us-east-1:1:guardrail/gr-1", version: "1" } }
+routes:
+  a: { tiers: [nova-lite, sonnet], guardrail: g }
+"#,
+            &[
+                "policy.yaml:9:27: error[arn_region] routes.a.tiers[1]: the ARN of the guardrail `g` is of us-east-1, and `sonnet` is called in us-west-2 too: give an id for each region under `guardrails.g.regions`",
+            ],
+        );
+        added(
+            r#"guardrails:
+  g:
+    id: gr-1
+    regions:
+      us-east-1: { id: "arn:aws:bedrock:us-west-2:1:guardrail/gr-1", version: "1" }
+      us-west-2: {}
+      moon: { id: gr-1, version: "1" }
+"#,
+            &[
+                "policy.yaml:9:9: error[bad_guardrail] guardrails.g.id: `id` stands under `regions` for each region: remove this one",
+                "policy.yaml:11:24: error[arn_region] guardrails.g.regions.us-east-1.id: the ARN is of us-west-2, and cannot be called in us-east-1",
+                "policy.yaml:12:7: error[required] guardrails.g.regions.us-west-2.id: the guardrail's id or ARN is required",
+                "policy.yaml:12:7: error[required] guardrails.g.regions.us-west-2.version: a version number or `DRAFT` is required",
+                "policy.yaml:13:7: error[bad_region] guardrails.g.regions.moon: `moon` is not a region",
             ],
         );
     }
@@ -669,7 +720,7 @@ routes: { a: { tiers: [{ answer: "{{ metdata.x }}" }, { answer: "a\nb {{" }], st
             &[
                 "policy.yaml:7:24: error[bad_guardrail] guardrails.g.id: `a b` is not a guardrail's id or ARN",
                 "policy.yaml:7:40: error[bad_guardrail] guardrails.g.version: `07` is not a version: write a number in quotes, or `DRAFT`",
-                "policy.yaml:7:48: error[required] guardrails.h.id: the guardrail's id or ARN is required",
+                "policy.yaml:7:48: error[required] guardrails.h.id: the guardrail's id or ARN, or one for each region under `regions`, is required",
                 "policy.yaml:7:48: error[required] guardrails.h.version: a version number or `DRAFT` is required",
                 "policy.yaml:8:1: warning[not_executed] rollout: the rollout: stored, and not executed by this version yet",
                 "policy.yaml:8:21: error[bad_stage] rollout.stages[0]: `1 house` is not a stage: write `1 node`, `2 regions` or `10%`",

@@ -146,3 +146,25 @@ fn a_walk_along_it_ends_with_the_answer() {
     };
     assert_eq!((paid, last.as_str()), (3, "We are very busy."));
 }
+
+#[test]
+fn a_guardrail_has_the_id_of_the_region_it_is_called_in() {
+    let check = |guardrail: &str, region: &str, id: &str, version: &str| {
+        let guarded = format!("{POLICY}guardrails:\n  g: {guardrail}\nrequirements: {{ guardrail: g }}\n");
+        let file = File { name: "test.yaml".to_owned(), bytes: guarded.into_bytes() };
+        let snapshot = load(&[file]).expect("the policy compiles").snapshot;
+        let guardrail = snapshot.route_named("internal").unwrap().guardrail.as_ref().unwrap();
+        let regional = guardrail.in_region(region);
+        assert_eq!((regional.id, regional.version), (id, version), "{region}");
+        assert_eq!((regional.trace, regional.stream_mode), ("enabled", "async"));
+    };
+    let settings = "trace: enabled, stream_mode: async";
+    let each = format!(
+        "{{ regions: {{ us-east-1: {{ id: gr-e, version: '1' }}, us-west-2: {{ id: gr-w, version: '2' }} }}, {settings} }}"
+    );
+    check(&each, "us-east-1", "gr-e", "1");
+    check(&each, "us-west-2", "gr-w", "2");
+    let one = format!("{{ id: gr-1, version: '7', {settings} }}");
+    check(&one, "us-east-1", "gr-1", "7");
+    check(&one, "us-west-2", "gr-1", "7");
+}

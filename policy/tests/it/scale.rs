@@ -10,7 +10,8 @@ use crate::support::file;
 fn policy_with(count: usize) -> File {
     let mut text = String::from("environment: big\nmodels:\n");
     for index in 0..100 {
-        writeln!(text, "  m{index}: {{ bedrock: us.amazon.nova-{index}-v1:0, regions: [us-east-1, us-west-2] }}").unwrap();
+        writeln!(text, "  m{index}: {{ bedrock: us.amazon.nova-{index}-v1:0, regions: [us-east-1, us-west-2] }}")
+            .unwrap();
     }
     text.push_str("callers: { acme: { routes: ['*'] } }\nflags:\n");
     for index in 0..100 {

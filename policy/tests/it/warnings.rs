@@ -59,11 +59,26 @@ fn what_is_not_known_or_not_used_is_told() {
         ]
     );
     let nobody = GOOD.replace("callers:\n  acme: { routes: ['*'] }\n", "routes: { a: { tiers: [sonnet] } }\n");
-    assert_eq!(told(&[file(&nobody)]), ["policy.yaml:1:1: warning[no_callers] callers: there are no callers: nobody may use any route"]);
+    assert_eq!(
+        told(&[file(&nobody)]),
+        ["policy.yaml:1:1: warning[no_callers] callers: there are no callers: nobody may use any route"]
+    );
     let one = GOOD.replace("['*']", "[a]");
     let routes = "routes: { a: { tiers: [sonnet] }, b: { tiers: [sonnet] } }";
     assert_eq!(
         told(&[file(&format!("{one}{routes}"))]),
         ["policy.yaml:7:35: warning[unused_route] routes.b: no caller may use this route",]
+    );
+}
+
+#[test]
+fn a_guardrail_that_may_not_exist_in_a_region_and_one_that_changes_by_itself_are_told() {
+    check(
+        r#"guardrails: { g: { id: gr-1, version: DRAFT }, h: { id: gr-2, version: "1" } }
+routes: { a: { tiers: [sonnet], guardrail: g }, b: { tiers: [nova-lite], guardrail: h } }"#,
+        &[
+            "policy.yaml:7:24: warning[guardrail_regions] guardrails.g.id: `gr-1` is called in us-east-1, us-west-2, and Bedrock makes a guardrail in one region, with an id of its own: where it does not exist every call is refused; give an id for each region under `guardrails.g.regions`",
+            "policy.yaml:7:39: warning[guardrail_draft] guardrails.g.version: `DRAFT` changes with every edit of the guardrail, for all requests at once: name a version",
+        ],
     );
 }

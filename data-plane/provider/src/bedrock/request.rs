@@ -11,7 +11,7 @@ mod scan;
 mod splice;
 
 use bytes::Bytes;
-use switchtower_policy::{facts::RequestFacts, snapshot::Guardrail};
+use switchtower_policy::{facts::RequestFacts, snapshot::RegionalGuardrail};
 
 use crate::Operation;
 
@@ -44,7 +44,7 @@ pub struct Malformed {
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
     /// Replaces whatever guardrail the body names, the trace it asks for included; `None`: the body's own stays.
-    pub guardrail: Option<&'a Guardrail>,
+    pub guardrail: Option<RegionalGuardrail<'a>>,
     /// Upper bound of `inferenceConfig.maxTokens`, 1 or more, set where the body has none or more.
     pub max_output_tokens: u32,
 }
@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    fn guardrail(trace: &'static str) -> Guardrail {
-        Guardrail { name: "standard".into(), id: "gr-\"1\"".into(), version: "3".into(), trace, stream_mode: "async" }
+    fn guardrail(trace: &'static str) -> RegionalGuardrail<'static> {
+        RegionalGuardrail { id: "gr-\"1\"", version: "3", trace, stream_mode: "async" }
     }
 
     fn request(operation: Operation, body: &str) -> Request {
@@ -120,7 +120,7 @@ mod tests {
     fn guarded(operation: Operation, trace: &'static str, body: &str, expected: &str) {
         let guardrail = guardrail(trace);
         let with =
-            request(operation, body).with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap();
+            request(operation, body).with(Settings { guardrail: Some(guardrail), max_output_tokens: 100 }).unwrap();
         assert_eq!(std::str::from_utf8(&with).unwrap(), expected);
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let own = r#"{"inferenceConfig":{"maxTokens":100},"guardrailConfig":{"a":1}}"#;
         same(Operation::Converse, own, Settings { guardrail: None, max_output_tokens: 100 });
         let guardrail = guardrail("enabled");
-        let settings = Settings { guardrail: Some(&guardrail), max_output_tokens: 100 };
+        let settings = Settings { guardrail: Some(guardrail), max_output_tokens: 100 };
         let equal = r#"{"guardrailConfig":{ "trace" : "enabled", "guardrailVersion":"\u0033",
             "guardrailIdentifier":"gr-\u00221\u0022"},"inferenceConfig":{"maxTokens":7}}"#;
         same(Operation::Converse, equal, settings);
@@ -201,7 +201,7 @@ mod tests {
         let request = request(Operation::Converse, body);
         assert!(request.with(Settings { guardrail: None, max_output_tokens: 100 }).is_ok());
         let guardrail = guardrail("disabled");
-        let refused = request.with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 }).unwrap_err();
+        let refused = request.with(Settings { guardrail: Some(guardrail), max_output_tokens: 100 }).unwrap_err();
         assert_eq!(refused.field.as_deref(), Some("messages[0].content[1].guardContent"));
     }
 
@@ -333,7 +333,7 @@ mod tests {
             render(&body, &mut seed.clone(), &mut text);
             let operation = if stream { Operation::ConverseStream } else { Operation::Converse };
             let guardrail = guardrail("enabled");
-            let settings = Settings { guardrail: guarded.then_some(&guardrail), max_output_tokens: most };
+            let settings = Settings { guardrail: guarded.then_some(guardrail), max_output_tokens: most };
             let with = request(operation, &text).with(settings).unwrap();
 
             let mut wire = json!({"guardrailIdentifier": "gr-\"1\"", "guardrailVersion": "3", "trace": "enabled"});
@@ -359,7 +359,7 @@ mod tests {
             let at = at.index(text.len());
             text.splice(at..=at, (!remove).then_some(byte));
             let guardrail = guardrail("enabled");
-            let settings = Settings { guardrail: Some(&guardrail), max_output_tokens: 5 };
+            let settings = Settings { guardrail: Some(guardrail), max_output_tokens: 5 };
             let grammar = |text: &[u8]| {
                 std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
             };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
-use switchtower_policy::snapshot::Guardrail;
+use switchtower_policy::snapshot::RegionalGuardrail;
 
 use super::{Settings, project::Projection};
 use crate::Operation;
@@ -82,10 +82,10 @@ struct GuardrailConfig {
 }
 
 impl GuardrailConfig {
-    fn of(guardrail: &Guardrail, operation: Operation) -> Self {
+    fn of(guardrail: RegionalGuardrail<'_>, operation: Operation) -> Self {
         GuardrailConfig {
-            guardrail_identifier: guardrail.id.clone(),
-            guardrail_version: guardrail.version.clone(),
+            guardrail_identifier: guardrail.id.into(),
+            guardrail_version: guardrail.version.into(),
             trace: (guardrail.trace != "disabled").then(|| guardrail.trace.into()),
             stream_processing_mode: match operation {
                 Operation::Converse => None,
