@@ -1,4 +1,5 @@
-//! The admin port: `/healthz` (the process answers), `/readyz` (it may be sent requests, and the state of its policy),
+//! The admin port: `/healthz` (the process answers), `/readyz` (it may be sent requests, and the state of its policy
+//! and keys),
 //! `/metrics`. Not for callers: it has no authentication, so it listens on loopback unless told otherwise.
 
 use std::sync::{
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::{server::Body, source::Status, telemetry::Telemetry};
+use crate::{keys, server::Body, source::Status, telemetry::Telemetry};
 
 /// What the admin port shows.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Admin {
     pub telemetry: Arc<Telemetry>,
     /// The policy's state.
     pub policy: Arc<Status>,
+    /// The state of the key files.
+    pub keys: Arc<keys::Status>,
     /// The node ends: it finishes what runs and wants nothing new.
     pub draining: AtomicBool,
 }
@@ -51,6 +54,7 @@ impl Admin {
             "draining": draining,
             "revision": policy.revision.as_deref(),
             "policy_problems": policy.problems,
+            "key_problems": self.keys.problems(),
         });
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         text(status, "application/json", format!("{body}\n"))

@@ -82,11 +82,12 @@ pub struct Running {
 /// # Errors
 /// A port is taken, keys cannot be read.
 pub async fn start(options: Options) -> anyhow::Result<Running> {
-    let (keyring, key_files) = match options.keys {
+    let key_status = Arc::new(keys::Status::default());
+    let (keyring, followed) = match options.keys {
         Keys::Fixed(keyring) => (*keyring, None),
         Keys::Files(files) => {
-            let peppers = files.peppers().map_err(all)?;
-            (files.keyring(&peppers).map_err(all)?, Some((files, peppers)))
+            let (keyring, followed) = files.open(&key_status).map_err(all)?;
+            (keyring, Some(followed))
         }
     };
     let listener = bind(options.listen)?;
@@ -101,16 +102,20 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     });
     let policy = Arc::new(Status::default());
     let first = first_policy(&options.policy, &node, &policy).await;
-    let admin =
-        Arc::new(Admin { telemetry: options.telemetry, policy: policy.clone(), draining: AtomicBool::new(false) });
+    let admin = Arc::new(Admin {
+        telemetry: options.telemetry,
+        policy: policy.clone(),
+        keys: key_status.clone(),
+        draining: AtomicBool::new(false),
+    });
     let (stop, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let health = tonic_health::server::HealthReporter::new();
     let most = options.most_body_bytes;
     let faces = Faces::new(node.clone(), most, grpc::routes(node.clone(), health.clone(), most));
     let mut tasks = JoinSet::new();
     tasks.spawn(source::watch(options.policy, first, node.clone(), policy.clone(), stop.clone()));
-    if let Some((files, peppers)) = key_files {
-        tasks.spawn(keys::watch(files, peppers, node.clone(), stop.clone()));
+    if let Some(followed) = followed {
+        tasks.spawn(keys::watch(followed, node.clone(), key_status, stop.clone()));
     }
     tasks.spawn(report_health(health.clone(), policy.clone(), stop.clone()));
     tasks.spawn(serve_callers(listener, options.tls, faces, stop.clone(), options.drain));
@@ -143,11 +148,12 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     server::listen(address, false).with_context(|| format!("cannot listen on {address}"))
 }
 
-async fn first_policy(files: &Files, node: &Node, status: &Status) -> Option<Vec<switchtower_policy::File>> {
+async fn first_policy(files: &Files, node: &Node, status: &Status) -> Option<Arc<[switchtower_policy::File]>> {
     let read = files.read();
     match read {
         Ok(read) => {
-            source::serve(&read, node, status).await;
+            let read: Arc<[_]> = read.into();
+            source::serve(read.clone(), node, status).await;
             Some(read)
         }
         Err(error) => {

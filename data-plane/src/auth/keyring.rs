@@ -60,23 +60,35 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// The keyring of these records. Revoked ones are left out.
+    /// The keyring of these records, for which every one of them must hold. Revoked ones are left out.
     ///
     /// # Errors
     /// All the records that no live pepper fits, or that have the same id.
     pub fn new(records: &[Record], peppers: &Peppers) -> Result<Self, Vec<String>> {
+        let (keyring, problems) = Self::of_what_holds(records, peppers);
+        if problems.is_empty() { Ok(keyring) } else { Err(problems) }
+    }
+
+    /// The keyring of those records that hold, and what is wrong with the others: they let nobody in. One that is wrong
+    /// must not keep the others from being revoked.
+    #[must_use]
+    pub fn of_what_holds(records: &[Record], peppers: &Peppers) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut entries = HashMap::with_capacity(records.len());
+        let mut twice = Vec::new();
         for record in records.iter().filter(|record| record.revoked.is_none()) {
             match entry(record, peppers) {
                 Err(problem) => problems.push(problem),
                 Ok((id, entry)) => {
                     if entries.insert(id, entry).is_some() {
                         problems.push(format!("key {}: there are two of it", record.id));
+                        twice.push(id);
                     }
                 }
             }
         }
+        // Which of them was meant is not ours to choose.
+        twice.iter().for_each(|id| drop(entries.remove(id)));
         let nobody = Entry {
             caller: "".into(),
             pepper: peppers.current.key(),
@@ -84,7 +96,7 @@ impl Keyring {
             expires: Some(SystemTime::UNIX_EPOCH),
             signing_keys: ArcSwap::default(),
         };
-        if problems.is_empty() { Ok(Keyring { entries, nobody }) } else { Err(problems) }
+        (Keyring { entries, nobody }, problems)
     }
 
     /// The caller that these credentials speak for.
@@ -369,6 +381,22 @@ mod tests {
             problems.unwrap_err(),
             [format!("key {}: made under pepper {pepper}, which is not live", record.id)]
         );
+    }
+
+    #[test]
+    fn a_record_that_does_not_hold_keeps_no_other_from_holding() {
+        let ((lost, lost_key), (web, web_key), (twice, twice_key)) = (key("web", 1), key("web", 2), key("web", 3));
+        let lost = Record { pepper: "00000000".to_owned(), ..lost };
+        let records = [lost.clone(), web, twice.clone(), twice.clone()];
+        let (keyring, problems) = Keyring::of_what_holds(&records, &Peppers::first(Pepper::new(PEPPER)));
+        let expected = [
+            format!("key {}: made under pepper 00000000, which is not live", lost.id),
+            format!("key {}: there are two of it", twice.id),
+        ];
+        assert_eq!(problems, expected);
+        assert_eq!(keyring.authenticate(&bearer(&web_key.bearer), now()), Ok("web"));
+        assert_eq!(keyring.authenticate(&bearer(&lost_key.bearer), now()), Err(Denied::Wrong));
+        assert_eq!(keyring.authenticate(&bearer(&twice_key.bearer), now()), Err(Denied::Wrong));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn tries(address: SocketAddr, key: &DevKey, first: &First, policy: &s
         },
         edit(first, &ask).unwrap_or_else(|| Try {
             what: format!(
-                "edit a file of {policy} (a route's tiers, say) and ask again: it serves within a second, and a mistake \
+                "edit a file of {policy} (a route's tiers, say) and ask again: it serves about a second later, and a mistake \
                  is told here while the old policy serves on"
             ),
             command: None,
@@ -111,7 +111,7 @@ fn edit(first: &First, ask: &dyn Fn(&str) -> String) -> Option<Try> {
     let mut command = String::new();
     let _ = write!(
         command,
-        "{SED} 's/^    tiers: \\[{from}\\]/    tiers: [{to}]/' {} && sleep 1 && {}",
+        "{SED} 's/^    tiers: \\[{from}\\]/    tiers: [{to}]/' {} && sleep 2 && {}",
         word(&file.name),
         ask(route)
     );

@@ -110,7 +110,7 @@ impl fmt::Display for Welcome {
             Some(revision) => writeln!(f, "  policy        {}, revision {revision}", self.policy)?,
             None => writeln!(
                 f,
-                "  policy        {WARNING}{} is refused, as told above{WARNING:#}: correct it, and it serves within a second",
+                "  policy        {WARNING}{} is refused, as told above{WARNING:#}: correct it, and it serves about a second later",
                 self.policy
             )?,
         }
