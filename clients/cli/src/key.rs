@@ -1,7 +1,7 @@
 //! `switchtower key`: the keys that callers show to a node without a control plane, in the files that it reads.
 //!
 //! A key is shown once, when it is made; the files hold what is left of it, and only their owner can read them. A node
-//! that runs reads the keys file again within a second; the pepper file it reads at its start only.
+//! that runs reads both files again within two seconds.
 
 use std::{
     io,
@@ -17,12 +17,14 @@ use switchtower_data_plane::auth::{
     random,
 };
 
+use self::lock::Lock;
 use crate::{
     duration,
     output::{Exit, Failure, Output, STRONG},
 };
 
 mod list;
+mod lock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -91,6 +93,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<Exit, Failure> {
 }
 
 fn new(paths: &Paths, caller: &str, expires: Option<Duration>, output: Output) -> Result<(), Failure> {
+    let _lock = Lock::of(&paths.file)?;
     let mut file = keys(&paths.file)?.unwrap_or_default();
     let (peppers, is_first) = match peppers(&paths.pepper())? {
         Some(peppers) => (peppers, false),
@@ -103,7 +106,10 @@ fn new(paths: &Paths, caller: &str, expires: Option<Duration>, output: Output) -
         None => None,
     };
     let (record, issued) = new_key(caller, &peppers.current, now, expires, &randomness()?).map_err(|invalid| {
-        let flag = if invalid == Invalid::Expired { "--expires" } else { "--caller" };
+        let flag = match invalid {
+            Invalid::Expired | Invalid::TooLate => "--expires",
+            Invalid::Caller | Invalid::Bearer => "--caller",
+        };
         Failure::usage(format!("{flag}: {invalid}"))
     })?;
     file.records.push(record.clone());
@@ -145,12 +151,15 @@ fn show(record: &Record, issued: &IssuedKey, paths: &Paths, output: Output) -> R
     ))?;
     output.note(
         "\nKeep them now: they are shown this once, and stored nowhere. A node that runs with these files takes the \
-         key within a second.",
+         key within two seconds.",
     );
     Ok(())
 }
 
 fn revoke(path: &Path, id: &str, output: Output) -> Result<(), Failure> {
+    // Where there is nothing to change, no lock is left behind.
+    keys(path)?.ok_or_else(|| no_file(path))?;
+    let _lock = Lock::of(path)?;
     let mut file = keys(path)?.ok_or_else(|| no_file(path))?;
     if !file.revoke(id, SystemTime::now()) {
         return Err(Failure::new(Exit::Data, format!("{} holds no key of this id", path.display()))
@@ -164,10 +173,12 @@ fn revoke(path: &Path, id: &str, output: Output) -> Result<(), Failure> {
 }
 
 fn rotate(paths: &Paths, output: Output) -> Result<(), Failure> {
+    keys(&paths.file)?.ok_or_else(|| no_file(&paths.file))?;
+    let _lock = Lock::of(&paths.file)?;
     let file = keys(&paths.file)?.ok_or_else(|| no_file(&paths.file))?;
     let peppers = peppers(&paths.pepper())?.ok_or_else(|| no_pepper(paths))?;
     let next = peppers.rotated(Pepper::new(randomness()?));
-    // A node refuses a file with a key whose pepper is gone, so such keys have to be revoked first.
+    // A key whose pepper is gone lets nobody in, so such keys have to be revoked first.
     Keyring::new(&file.records, &next).map_err(|problems| {
         Failure::new(Exit::Data, "keys would be left under a pepper that is no longer live")
             .details(problems)
@@ -178,8 +189,7 @@ fn rotate(paths: &Paths, output: Output) -> Result<(), Failure> {
     match output.is_json() {
         true => output.json(&json!({ "pepper": next.current.id() })),
         false => output.text(format!(
-            "new keys are made under pepper {}; restart the nodes before you make one, for they read the pepper at their \
-             start\n",
+            "new keys are made under pepper {}; nodes that run take it within two seconds, as they do new keys\n",
             next.current.id()
         )),
     }

@@ -79,6 +79,9 @@ pub enum Invalid {
     /// It would never work.
     #[error("the key would expire before it begins")]
     Expired,
+    /// No file could hold it.
+    #[error("the key would expire after the year 9999; leave it out for a key that holds until it is revoked")]
+    TooLate,
     /// Not what [`new_key`] could have made.
     #[error("a key is `swt_`, 16 characters of A-Z2-7, `_`, and 32 more of them")]
     Bearer,
@@ -87,7 +90,7 @@ pub enum Invalid {
 /// Makes a key. `random` must come from a cryptographic generator and never be used again.
 ///
 /// # Errors
-/// A name that no caller can have; an expiry that is not after `now`.
+/// A name that no caller can have; an expiry that is not after `now`, or after the year 9999.
 pub fn new_key(
     caller: &str,
     pepper: &Pepper,
@@ -129,6 +132,9 @@ fn issue(
     let (created, expires) = (whole_seconds(now), expires.map(whole_seconds));
     if expires.is_some_and(|expires| expires <= created) {
         return Err(Invalid::Expired);
+    }
+    if expires.is_some_and(|expires| rfc3339(expires).is_none()) {
+        return Err(Invalid::TooLate);
     }
     let key = pepper.key();
     let hash = hash(&key, id.as_bytes(), secret.as_bytes());
@@ -199,7 +205,8 @@ impl File {
     /// # Errors
     /// The file system's; a time after the year 9999.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let keys = self.records.iter().map(document).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+        let keys = self.records.iter().map(document).collect::<Option<Vec<_>>>();
+        let keys = keys.ok_or_else(|| io::Error::other("a time of a key is after the year 9999"))?;
         private_file::write(path, format!("{:#}\n", json!({ "keys": keys })).as_bytes())
     }
 
@@ -233,21 +240,21 @@ fn record(index: usize, value: Value, problems: &mut Vec<String>) -> Option<Reco
     })
 }
 
-fn document(record: &Record) -> Result<Value, time::error::Format> {
+fn document(record: &Record) -> Option<Value> {
     let mut document = Map::new();
     let mut set = |name: &str, text: String| document.insert(name.to_owned(), Value::String(text));
     set("id", record.id.clone());
     set("hash", hex::encode(record.hash));
     set("pepper", record.pepper.clone());
     set("caller", record.caller.clone());
-    set("created", written_time(record.created)?);
+    set("created", rfc3339(record.created)?);
     if let Some(expires) = record.expires {
-        set("expires", written_time(expires)?);
+        set("expires", rfc3339(expires)?);
     }
     if let Some(revoked) = record.revoked {
-        set("revoked", written_time(revoked)?);
+        set("revoked", rfc3339(revoked)?);
     }
-    Ok(Value::Object(document))
+    Some(Value::Object(document))
 }
 
 fn id(text: &str) -> Option<String> {
@@ -267,11 +274,19 @@ fn caller_name(text: &str) -> Option<&str> {
 }
 
 fn read_time(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)?;
+    // An offset can carry it over the edge of what is written.
+    rfc3339(time).map(|_| time)
 }
 
-fn written_time(at: SystemTime) -> Result<String, time::error::Format> {
-    OffsetDateTime::from(at).format(&Rfc3339)
+/// Such as `2026-11-22T21:25:42Z`; `None` before the year 0 and after 9999, which have no such form.
+#[must_use]
+pub fn rfc3339(at: SystemTime) -> Option<String> {
+    let since = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => time::Duration::try_from(after).ok()?,
+        Err(before) => -time::Duration::try_from(before.duration()).ok()?,
+    };
+    OffsetDateTime::UNIX_EPOCH.checked_add(since)?.format(&Rfc3339).ok()
 }
 
 /// Without the fraction, which a file would not keep for anyone's good.
@@ -358,6 +373,10 @@ mod tests {
         check("a b", None, Some(Invalid::Caller));
         check(&"a".repeat(129), None, Some(Invalid::Caller));
         check("web", Some(100), Some(Invalid::Expired));
+        check("web", Some(253_402_300_799), None);
+        check("web", Some(253_402_300_800), Some(Invalid::TooLate));
+        check("web", Some(8_640_000_000_000_000), Some(Invalid::TooLate));
+        check("web", Some(i64::MAX as u64), Some(Invalid::TooLate));
     }
 
     #[test]
@@ -377,6 +396,18 @@ mod tests {
         assert_eq!(file.records[1].revoked, Some(at(1_100_000_000)));
         file.write(&path).unwrap();
         assert_eq!(File::read(&std::fs::read(&path).unwrap()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_time_that_could_not_be_written_is_not_read() {
+        let check = |text: &str, expected: bool| assert_eq!(read_time(text).is_some(), expected, "{text}");
+        check("2026-11-22T21:25:42Z", true);
+        check("9999-12-31T23:59:59Z", true);
+        check("9999-12-31T23:59:59-23:59", false);
+        check("0000-01-01T00:00:00Z", true);
+        check("0000-01-01T00:00:00+23:59", false);
+        check("10000-01-01T00:00:00Z", false);
+        check("yesterday", false);
     }
 
     #[test]

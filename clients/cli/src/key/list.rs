@@ -3,8 +3,7 @@
 use std::{path::Path, time::SystemTime};
 
 use serde_json::json;
-use switchtower_data_plane::auth::keys::Record;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use switchtower_data_plane::auth::keys::{Record, rfc3339};
 
 use crate::output::{DIM, Failure, GOOD, Output, STRONG};
 
@@ -58,7 +57,7 @@ fn state(record: &Record, now: SystemTime) -> &'static str {
 /// Such as `2026-11-22T21:25:42Z`.
 pub(super) fn time(at: SystemTime) -> String {
     // Only years past 9999 have no such form, and no file can hold one.
-    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_else(|_| "-".to_owned())
+    rfc3339(at).unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]

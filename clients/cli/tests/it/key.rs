@@ -1,6 +1,6 @@
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
-use crate::support::{Ran, run};
+use crate::support::{Ran, command, run};
 
 fn key(folder: &Path, args: &[&str]) -> Ran {
     let file = folder.join("keys.yaml");
@@ -74,4 +74,45 @@ fn what_would_leave_keys_unusable_is_refused() {
     std::fs::write(folder.path().join("keys.yaml"), "{}").unwrap();
     let error = key(folder.path(), &["list", "--output", "json"]).exits(65).error();
     assert_eq!(error["details"][0], "keys: missing");
+}
+
+#[test]
+fn keys_made_at_the_same_time_are_all_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.yaml");
+    let new = ["key", "new", "--caller", "web", "--output", "json", "--file", file.to_str().unwrap()];
+    let running: Vec<_> = (0..20).map(|_| command(new).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    let made: Vec<String> = running
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            made["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let list = key(folder.path(), &["list", "--output", "json"]).exits(0).json();
+    let list = list.as_array().unwrap();
+    assert_eq!(list.len(), 20);
+    assert!(made.iter().all(|id| list.iter().any(|key| key["id"] == **id && key["pepper"] == list[0]["pepper"])));
+    // Revoking some while others are made loses neither.
+    let revoke = made.iter().map(|id| command(["key", "revoke", id, "--file", file.to_str().unwrap()]));
+    let running: Vec<_> = revoke
+        .chain((0..5).map(|_| command(new)))
+        .map(|mut command| command.stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    running.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
+    let list = key(folder.path(), &["list", "--output", "json"]).exits(0).json();
+    let count = |state: &str| list.as_array().unwrap().iter().filter(|key| key["state"] == state).count();
+    assert_eq!((count("revoked"), count("live")), (20, 5));
+}
+
+#[test]
+fn an_expiry_that_no_file_can_hold_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for expires in ["99999999999d", "213503982334d", "3000000d", "18446744073709551615ms"] {
+        let ran = key(folder.path(), &["new", "--caller", "web", "--expires", expires]).exits(64);
+        assert!(ran.err.contains("--expires") && !ran.err.contains("panicked"), "{ran:#?}");
+    }
+    assert!(!folder.path().join("keys.yaml").exists());
 }
