@@ -50,24 +50,28 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
-/// What `--color` says, before anything is checked. What follows `--` is not ours.
-pub(crate) fn colours_of(args: impl Iterator<Item = String>) -> ColorChoice {
-    let mut choice = ColorChoice::Auto;
-    let mut args = args.take_while(|arg| arg != "--").peekable();
-    while let Some(arg) = args.next() {
-        let value = match arg.strip_prefix("--color") {
-            Some("") => args.peek().cloned(),
-            Some(value) => value.strip_prefix('=').map(str::to_owned),
-            None => None,
-        };
-        choice = match value.as_deref() {
-            Some("always") => ColorChoice::Always,
-            Some("never") => ColorChoice::Never,
-            Some("auto") => ColorChoice::Auto,
-            _ => choice,
-        };
+/// What `--color` says, before anything is checked.
+pub(crate) fn colours_of(args: &[String]) -> ColorChoice {
+    match said_of(args, "--color", &["auto", "always", "never"]) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
     }
-    choice
+}
+
+/// Whether `--output` says `json`, before anything is checked.
+pub(crate) fn is_json(args: &[String]) -> bool {
+    said_of(args, "--output", &["text", "json"]) == Some("json")
+}
+
+/// The last of these values that an option is given. What follows `--` is not ours.
+fn said_of<'a>(args: &'a [String], option: &str, values: &[&str]) -> Option<&'a str> {
+    let ours = args.iter().position(|arg| arg == "--").map_or(args, |end| &args[..end]);
+    let said = ours.iter().enumerate().filter_map(|(index, arg)| match arg.strip_prefix(option)? {
+        "" => ours.get(index + 1).map(String::as_str),
+        value => value.strip_prefix('='),
+    });
+    said.filter(|value| values.contains(value)).last()
 }
 
 /// `KEY=VALUE`, as `--metadata` has it.
@@ -92,7 +96,8 @@ mod tests {
     #[test]
     fn colours_are_known_before_the_rest_is() {
         let check = |args: &[&str], expected: ColorChoice| {
-            assert_eq!(colours_of(args.iter().map(ToString::to_string)), expected, "{args:?}");
+            let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            assert_eq!(colours_of(&args), expected, "{args:?}");
         };
         check(&["switchtower"], ColorChoice::Auto);
         check(&["switchtower", "--color", "never"], ColorChoice::Never);
@@ -100,6 +105,21 @@ mod tests {
         check(&["switchtower", "ask", "--color=never", "--color", "always"], ColorChoice::Always);
         check(&["switchtower", "ask", "--", "--color=always"], ColorChoice::Auto);
         check(&["switchtower", "--color"], ColorChoice::Auto);
+    }
+
+    #[test]
+    fn how_to_speak_is_known_before_the_rest_is() {
+        let check = |args: &[&str], expected: bool| {
+            let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            assert_eq!(is_json(&args), expected, "{args:?}");
+        };
+        check(&["switchtower", "--output", "json"], true);
+        check(&["switchtower", "ask", "--output=json", "--nonsense"], true);
+        check(&["switchtower", "--output=json", "--output", "text"], false);
+        check(&["switchtower", "--outputs=json"], false);
+        check(&["switchtower", "--", "--output=json"], false);
+        check(&["switchtower", "--output"], false);
+        check(&["switchtower", "json"], false);
     }
 
     #[test]

@@ -26,10 +26,11 @@ use crate::{
 
 fn main() -> ExitCode {
     // The parser prints help and mistakes before it can tell what it has read.
-    args::colours_of(std::env::args()).write_global();
+    let written: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    args::colours_of(&written).write_global();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(said) => return usage(&said),
+        Err(said) => return usage(&said, args::is_json(&written)),
     };
     let output = Output::new(args.global.output);
     let ended = match args.command {
@@ -53,8 +54,25 @@ fn within(
 }
 
 /// Help and the version are what was asked for; all else is a mistake in what was written.
-fn usage(said: &clap::Error) -> ExitCode {
+fn usage(said: &clap::Error, json: bool) -> ExitCode {
+    if json && said.use_stderr() {
+        return Output::new(output::Format::Json).failure(&mistake(said)).into();
+    }
     // Whoever reads this may have gone, and there is nobody else to tell.
     let _ = said.print();
     if said.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() }
+}
+
+/// What the parser says of a mistake, taken apart: it is written for people, over several lines.
+fn mistake(said: &clap::Error) -> Failure {
+    let next = "`--help` tells what can be written";
+    // It shows its help in place of a sentence here.
+    if said.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing").next(next);
+    }
+    let text = said.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines.next().unwrap_or("the command line is wrong");
+    let details = lines.filter(|line| !line.starts_with("For more information")).map(str::to_owned).collect();
+    Failure::usage(message.strip_prefix("error: ").unwrap_or(message)).details(details).next(next)
 }

@@ -35,6 +35,32 @@ fn what_cannot_be_meant_is_a_usage_error() {
 }
 
 #[test]
+fn programs_are_told_of_a_usage_error_in_json() {
+    let check = |args: &[&str], says: &str| {
+        let ran = run(args).exits(64);
+        assert!(ran.out.is_empty(), "{args:?}: {ran:#?}");
+        let error = ran.error();
+        assert_eq!(error["exit_code"], 64, "{error:#}");
+        assert!(error["message"].as_str().unwrap().contains(says), "{args:?}: {error:#}");
+    };
+    check(&["frobnicate", "--output", "json"], "frobnicate");
+    check(&["--output=json", "ask", "quick", "hi", "--timeout", "30"], "--timeout");
+    check(&["ask", "--output", "json"], "required arguments");
+    check(&["--output", "json"], "subcommand");
+    check(&["--output", "json", "key"], "a command is missing");
+    let details = run(["ask", "--output", "json"]).exits(64).error()["details"].clone();
+    assert!(details.as_array().unwrap().iter().any(|line| line.as_str().unwrap().contains("ROUTE")), "{details:#}");
+    // Help was asked for, and is for people.
+    assert!(run(["ask", "--help", "--output", "json"]).exits(0).out.contains("Usage"));
+}
+
+#[test]
+fn arguments_that_are_no_text_are_a_usage_error() {
+    use std::os::unix::ffi::OsStrExt;
+    run([std::ffi::OsStr::from_bytes(b"\xff")]).exits(64);
+}
+
+#[test]
 fn dev_outside_of_its_examples_asks_for_a_policy() {
     let folder = tempfile::tempdir().unwrap();
     let ran = command(["dev"]).current_dir(&folder).stdin(Stdio::null()).output().unwrap();
