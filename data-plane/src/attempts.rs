@@ -12,7 +12,10 @@ use switchtower_policy::{
     plan::{Plan, Step, StepKind, Walk},
     snapshot::{AnswerIndex, RouteIndex, Snapshot, Target},
 };
-use switchtower_provider::{Answer, Attempt, Batch, Events, Failure, Kind, Operation, Provider, Whole};
+use switchtower_provider::{
+    Answer, Attempt, Batch, Events, Failure, Kind, Operation, Provider, Whole,
+    bedrock::request::{Malformed, Request, Settings},
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -26,7 +29,7 @@ const MOST_HELD: usize = 64 * 1024;
 
 /// What there is to do for one request.
 #[derive(Debug)]
-pub struct Job {
+pub struct Job<'a> {
     /// The policy that it was planned with.
     pub policy: Arc<Snapshot>,
     /// The route that it was planned for.
@@ -34,11 +37,18 @@ pub struct Job {
     /// The steps, in order.
     pub plan: Plan,
     /// What is asked.
-    pub operation: Operation,
-    /// The body as it goes upstream.
-    pub body: Bytes,
+    pub request: &'a Request,
     /// When everything ends.
     pub deadline: Deadline,
+}
+
+impl Job<'_> {
+    /// The body as it goes to a target: a guardrail may have an id for each region.
+    fn body(&self, target: &Target) -> Result<Bytes, Malformed> {
+        let route = self.policy.route(self.route);
+        let guardrail = route.guardrail.as_ref().map(|guardrail| guardrail.in_region(&target.region));
+        self.request.with(Settings { guardrail, max_output_tokens: route.max_output_tokens })
+    }
 }
 
 /// When a request ends, whatever it does.
@@ -105,8 +115,9 @@ struct Pending {
 /// Cancel safe: dropping the future cancels the attempt that runs.
 ///
 /// # Errors
-/// A failure that no other target would mend, or the last one when no step is left.
-pub async fn run(provider: &dyn Provider, job: Job, record: &mut Record) -> Result<Answered, Refusal> {
+/// The body cannot carry what policy sets; a failure that no other target would mend, or the last one when no step is
+/// left.
+pub async fn run(provider: &dyn Provider, job: Job<'_>, record: &mut Record) -> Result<Answered, Refusal> {
     let mut walk = Walk::new();
     let mut refreshed = false;
     let mut last: Option<Failure> = None;
@@ -116,7 +127,8 @@ pub async fn run(provider: &dyn Provider, job: Job, record: &mut Record) -> Resu
             StepKind::Answer(answer) => return Ok(Answered::Degraded(step.tier + 1, answer)),
             StepKind::Target(index) => job.policy.target(index),
         };
-        let failure = match attempt(provider, &job, target, step, record).await {
+        let body = job.body(target).map_err(|malformed| Refusal::invalid(&[malformed]))?;
+        let failure = match attempt(provider, &job, target, body, step, record).await {
             Ok(answered) => return Ok(answered),
             Err(failure) => failure,
         };
@@ -165,8 +177,9 @@ async fn refresh(provider: &dyn Provider, deadline: Deadline) -> bool {
 
 async fn attempt(
     provider: &dyn Provider,
-    job: &Job,
+    job: &Job<'_>,
     target: &Arc<Target>,
+    body: Bytes,
     step: Step,
     record: &mut Record,
 ) -> Result<Answered, Failure> {
@@ -175,12 +188,12 @@ async fn attempt(
     let timeouts = &job.policy.route(job.route).timeouts;
     let attempt = Attempt {
         target: target.clone(),
-        operation: job.operation,
-        body: job.body.clone(),
+        operation: job.request.operation,
+        body,
         connect_timeout: timeouts.connect,
         trace,
     };
-    let result = match job.operation {
+    let result = match job.request.operation {
         Operation::Converse => whole(provider, attempt, job.deadline).await.map(|w| Answered::Whole(w, target.clone())),
         Operation::ConverseStream => stream(provider, attempt, job.deadline, started + timeouts.first_token)
             .await

@@ -103,6 +103,15 @@ pub struct Refusal {
     pub served: Option<Box<Served>>,
 }
 
+impl Refusal {
+    /// The request itself is wrong.
+    #[must_use]
+    pub fn invalid(problems: &[Malformed]) -> Self {
+        let message = problems.iter().map(Malformed::to_string).collect::<Vec<_>>().join("; ");
+        Refusal { reason: Reason::Invalid { problems: problems.to_vec() }, message, retry_after: None, served: None }
+    }
+}
+
 /// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {

@@ -9,16 +9,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use switchtower_policy::{
-    Facts, Snapshot,
-    plan::{HealthView, StepKind},
-    route::UnknownRoute,
-    snapshot::Caller,
-};
-use switchtower_provider::{
-    Operation, Provider, Whole,
-    bedrock::request::{Malformed, Settings},
-};
+use switchtower_policy::{Facts, Snapshot, plan::HealthView, route::UnknownRoute, snapshot::Caller};
+use switchtower_provider::{Operation, Provider, Whole};
 
 use crate::{
     attempts::{self, Answered, Committed, Deadline, Job},
@@ -70,7 +62,7 @@ impl Node {
         let policy = self.current.load().ok_or_else(unready)?;
         let caller = self.authenticate(&call, &policy)?;
         record.authenticated(&policy, caller);
-        let request = call.request.as_ref().map_err(|problems| invalid(problems))?;
+        let request = call.request.as_ref().map_err(|problems| Refusal::invalid(problems))?;
         let facts = Facts {
             caller,
             asked: &call.route,
@@ -84,16 +76,7 @@ impl Node {
         record.routed(route, resolved.rule);
         let plan = policy.plan(resolved, &facts, &HealthView::default(), fastrand::u64(..));
         let deadline = Deadline::of(call.received, route.timeouts.total, call.deadline);
-        let first = plan.steps.iter().find_map(|step| match step.kind {
-            StepKind::Target(target) => Some(policy.target(target)),
-            StepKind::Answer(_) => None,
-        });
-        let guardrail = route.guardrail.as_ref().zip(first);
-        let guardrail = guardrail.map(|(guardrail, target)| guardrail.in_region(&target.region));
-        let limits = Settings { guardrail, max_output_tokens: route.max_output_tokens };
-        let operation = request.operation;
-        let body = request.with(limits).map_err(|malformed| invalid(&[malformed]))?;
-        let job = Job { policy: policy.clone(), route: resolved.route, plan, operation, body, deadline };
+        let job = Job { policy: policy.clone(), route: resolved.route, plan, request, deadline };
         Ok(match attempts::run(&*self.provider, job, record).await? {
             Answered::Whole(answer, target) => {
                 record.used(answer.usage.and_then(|usage| policy.cost(&target, &usage)));
@@ -106,7 +89,7 @@ impl Node {
             Answered::Degraded(tier, answer) => {
                 record.degraded(tier);
                 let text = policy.answer(answer, &route.name, &facts);
-                match operation {
+                match request.operation {
                     Operation::Converse => Begun::Whole(frames::whole(&text), Completeness::Degraded),
                     Operation::ConverseStream => Begun::Answer(text),
                 }
@@ -168,11 +151,6 @@ fn denied(denied: Denied) -> Refusal {
             "the signature is too old or from the future: check the clock of the caller, or sign again",
         ),
     }
-}
-
-fn invalid(problems: &[Malformed]) -> Refusal {
-    let message = problems.iter().map(Malformed::to_string).collect::<Vec<_>>().join("; ");
-    refusal(Reason::Invalid { problems: problems.to_vec() }, message)
 }
 
 fn unready() -> Refusal {

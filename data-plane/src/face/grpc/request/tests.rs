@@ -328,22 +328,16 @@ fn a_member_that_has_a_field_and_the_guardrail_are_refused_in_more() {
 
 #[test]
 fn guard_content_cannot_narrow_the_guardrail_of_a_route() {
-    use switchtower_policy::snapshot::Guardrail;
+    use switchtower_policy::snapshot::RegionalGuardrail;
     use switchtower_provider::{
         Operation,
         bedrock::request::{Request, Settings},
     };
     let guard = || object(json!({ "guardContent": { "text": { "text": "hello" } } }));
-    let guardrail = Guardrail {
-        name: "standard".into(),
-        id: "gr1".into(),
-        version: "1".into(),
-        trace: "disabled",
-        stream_mode: "sync",
-    };
+    let guardrail = RegionalGuardrail { id: "gr1", version: "1", trace: "disabled", stream_mode: "sync" };
     let check = |request: &GenerateRequest, expected: Option<&str>| {
         let converse = Request::read(Operation::Converse, body(request, &At::ROOT).unwrap().into()).unwrap();
-        let with = converse.with(Settings { guardrail: Some(&guardrail), max_output_tokens: 100 });
+        let with = converse.with(Settings { guardrail: Some(guardrail), max_output_tokens: 100 });
         assert_eq!(with.err().and_then(|malformed| malformed.field).as_deref(), expected);
     };
     check(&hello(), None);
