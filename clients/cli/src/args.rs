@@ -67,11 +67,11 @@ pub(crate) fn is_json(args: &[String]) -> bool {
 /// The last of these values that an option is given. What follows `--` is not ours.
 fn said_of<'a>(args: &'a [String], option: &str, values: &[&str]) -> Option<&'a str> {
     let ours = args.iter().position(|arg| arg == "--").map_or(args, |end| &args[..end]);
-    let said = ours.iter().enumerate().filter_map(|(index, arg)| match arg.strip_prefix(option)? {
+    let mut said = ours.iter().enumerate().filter_map(|(index, arg)| match arg.strip_prefix(option)? {
         "" => ours.get(index + 1).map(String::as_str),
         value => value.strip_prefix('='),
     });
-    said.filter(|value| values.contains(value)).last()
+    said.rfind(|value| values.contains(value))
 }
 
 /// `KEY=VALUE`, as `--metadata` has it.
