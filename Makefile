@@ -48,7 +48,7 @@ buf: $(NODE)/.done
 	cd proto && $(NODE)/node_modules/.bin/buf lint
 
 bench:
-	cargo build --workspace --bins --profile bench-run
+	cargo build --workspace --bin switchtower-node --bin fake-bedrock --bin switchtower-bench --profile bench-run
 	ulimit -n 8192 2>/dev/null; ./target/bench-run/switchtower-bench $(ARGS)
 
 fuzz:

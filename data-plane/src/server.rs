@@ -9,6 +9,7 @@
 
 mod body;
 mod connection;
+mod relay;
 mod request;
 mod stream;
 pub mod tls;
@@ -116,10 +117,10 @@ where
             Some(ended) = connections.join_next() => log_panic(ended),
             (stream, permit) = next(&listener, &room) => {
                 let (http, handler, draining) = (http.clone(), handler.clone(), draining.clone());
-                connections.spawn(async move {
+                connections.spawn(relay::relayed(async move {
                     let _permit: OwnedSemaphorePermit = permit;
                     http.serve(stream, handler, draining).await;
-                });
+                }));
             }
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Limits,
     body::Body,
+    relay::relayed,
     request::RequestBody,
     stream::{Protocol, Watched},
 };
@@ -148,6 +149,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream);
+        self.0.spawn(relayed(stream));
     }
 }

@@ -193,3 +193,15 @@ async fn refused_credentials_are_refreshed_once_and_tried_again() {
     assert!(tower.whole("chat").await.is_ok());
     assert_eq!(tower.provider.refreshed(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_carries_the_guardrail_of_its_own_region() {
+    let tower = Tower::new();
+    tower.provider.always(A_EAST, fails(Class::Internal));
+    tower.provider.always(A_WEST, Outcome::text("hello", USAGE));
+    assert!(tower.whole("guarded").await.is_ok());
+    let bodies: Vec<serde_json::Value> =
+        tower.provider.attempts().iter().map(|attempt| serde_json::from_slice(&attempt.body).unwrap()).collect();
+    let ids: Vec<_> = bodies.iter().map(|body| body["guardrailConfig"]["guardrailIdentifier"].as_str()).collect();
+    assert_eq!(ids, [Some("ge"), Some("gw")]);
+}

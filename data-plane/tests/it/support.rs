@@ -31,9 +31,12 @@ models:
   a: { bedrock: us.anthropic.claude-sonnet-4-5-20250929-v1:0, regions: [us-west-2, us-east-1] }
   b: { bedrock: us.amazon.nova-lite-v1:0, regions: [us-east-1] }
 callers:
-  app: { routes: [chat, plain, partial] }
+  app: { routes: [chat, plain, partial, guarded] }
   other: { routes: [plain] }
+guardrails:
+  g: { regions: { us-east-1: { id: ge, version: "1" }, us-west-2: { id: gw, version: "2" } } }
 routes:
+  guarded: { tiers: [a], guardrail: g }
   chat:
     tiers: [a, b, { answer: "Busy, {{ metadata.name }}." }]
     timeouts: { first_token: 2s, idle: 3s, total: 20s }
