@@ -200,8 +200,8 @@ async fn what_goes_wrong_before_the_answer_is_raised_as_the_sdks_own_exception()
         (Exception::ModelTimeoutException, 408, "ModelTimeoutException"),
         (Exception::ModelErrorException, 424, "ModelErrorException"),
         (Exception::ValidationException, 400, "ValidationException"),
-        // What an operator must mend is not the caller's access.
-        (Exception::AccessDeniedException, 503, "ServiceUnavailableException"),
+        // What an operator must mend is not the caller's access, and nothing that an SDK should try again.
+        (Exception::AccessDeniedException, 424, "ModelErrorException"),
     ] {
         tower.everywhere(&failing(exception));
         for operation in ["converse", "converse_stream"] {

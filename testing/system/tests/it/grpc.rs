@@ -302,8 +302,9 @@ async fn reflection_tells_the_services_and_health_says_serving() {
     let told = grpc.ask(json!({ "ask": "health", "service": "nobody" })).await;
     assert_eq!(told["error"]["code"], "NOT_FOUND", "{told}");
     let path = "/switchtower.inference.v1.InferenceService/Nothing";
+    // Which methods there are, a stranger asks the reflection: the service itself refuses him before anything else.
     let told = grpc.ask(json!({ "ask": "unknown", "path": path })).await;
-    assert_eq!(told["error"]["code"], "UNIMPLEMENTED", "{told}");
+    assert_eq!(told["error"]["code"], "UNAUTHENTICATED", "{told}");
     // A service that is not ours is a plain 404, which gRPC libraries read so too.
     let told = grpc.ask(json!({ "ask": "unknown", "path": "/else.Where/Nothing" })).await;
     assert_eq!(told["error"]["code"], "UNIMPLEMENTED", "{told}");
