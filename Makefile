@@ -14,7 +14,7 @@ CARGO_DENY_VERSION := 0.20.2
 export SWITCHTOWER_PYTHON := $(PYTHON)
 export SWITCHTOWER_NODE   := $(NODE)
 
-.PHONY: dev build test check fmt clippy doc deny buf bench fuzz foreign clean
+.PHONY: dev build test check fmt clippy doc deny buf bench fuzz fuzz-builds foreign clean
 
 # Always the whole workspace: another set of features would compile the AWS SDK again.
 build:
@@ -29,7 +29,7 @@ test: foreign
 	cargo test --workspace --doc
 	./testing/summary cargo test --workspace --lib --bins --tests --no-fail-fast
 
-check: fmt clippy doc deny buf test
+check: fmt clippy doc deny buf fuzz-builds test
 
 fmt:
 	cargo fmt --all --check
@@ -53,6 +53,10 @@ bench:
 
 fuzz:
 	./fuzz/run $(ARGS)
+
+# The targets are no members of the workspace: nothing else notices when what they call has changed.
+fuzz-builds:
+	cargo check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
 foreign: $(FOREIGN)/venv/.done $(NODE)/.done
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use switchtower_policy::snapshot::Guardrail;
+use switchtower_policy::snapshot::RegionalGuardrail;
 use switchtower_provider::{
     Operation,
     bedrock::request::{Request, Settings},
@@ -13,14 +13,8 @@ use switchtower_provider::{
 const MOST: u32 = 1000;
 
 fuzz_target!(|bytes: &[u8]| {
-    let guardrail = Guardrail {
-        name: "standard".into(),
-        id: "gr1".into(),
-        version: "DRAFT".into(),
-        trace: "enabled",
-        stream_mode: "sync",
-    };
-    for (operation, guardrail) in [(Operation::Converse, None), (Operation::ConverseStream, Some(&guardrail))] {
+    let guardrail = RegionalGuardrail { id: "gr1", version: "DRAFT", trace: "enabled", stream_mode: "sync" };
+    for (operation, guardrail) in [(Operation::Converse, None), (Operation::ConverseStream, Some(guardrail))] {
         let Ok(request) = Request::read(operation, Bytes::copy_from_slice(bytes)) else { return };
         let settings = Settings { guardrail, max_output_tokens: MOST };
         let Ok(with) = request.with(settings) else { continue };
