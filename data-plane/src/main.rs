@@ -16,7 +16,7 @@ use switchtower_data_plane::{
 use switchtower_provider::bedrock::credentials;
 use tokio::signal::unix::{SignalKind, signal};
 
-// Allocation is a sixth of a request's work; see the benchmarks.
+// Made for many small allocations on several threads, which is what requests are.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
