@@ -8,31 +8,17 @@
 //! the pepper is rotated.
 
 mod keyring;
-pub mod keys;
-mod pepper;
-mod private_file;
 mod sigv4;
-mod strict;
 
-use std::{fmt, io};
+use std::fmt;
 
 use http::{HeaderMap, header, request::Parts};
+use switchtower_keys as keys;
 
 pub use self::{
     keyring::{Denied, Keyring},
-    pepper::{PEPPER_BYTES, Pepper, Peppers},
     sigv4::Signed,
 };
-
-/// Randomness fit for a key or a pepper.
-///
-/// # Errors
-/// The system's generator has none.
-pub fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes)
-}
 
 /// What a caller showed. Its `Debug` says the kind alone.
 pub enum Credentials {

@@ -12,15 +12,10 @@ use std::{
     time::Duration,
 };
 
+use switchtower_keys::{File, Peppers, Record};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    auth::{
-        Keyring, Peppers,
-        keys::{File, Record},
-    },
-    infer::Node,
-};
+use crate::{auth::Keyring, infer::Node};
 
 /// How often the files are looked at: a revocation holds within two seconds.
 const POLL: Duration = Duration::from_secs(1);
@@ -185,10 +180,9 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::auth::{
-        Credentials, Pepper,
-        keys::{IssuedKey, KEY_RANDOM_BYTES, new_key},
-    };
+    use switchtower_keys::{IssuedKey, KEY_RANDOM_BYTES, Pepper, new_key};
+
+    use crate::auth::Credentials;
 
     struct Folder(tempfile::TempDir);
 

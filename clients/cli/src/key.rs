@@ -11,11 +11,8 @@ use std::{
 
 use clap::Subcommand;
 use serde_json::json;
-use switchtower_data_plane::auth::{
-    Keyring, Pepper, Peppers,
-    keys::{File, Invalid, IssuedKey, Record, new_key},
-    random,
-};
+use switchtower_data_plane::auth::Keyring;
+use switchtower_keys::{File, Invalid, IssuedKey, Pepper, Peppers, Record, new_key, random};
 
 use self::lock::Lock;
 use crate::{

@@ -8,13 +8,9 @@ use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use http::HeaderMap;
+use switchtower_keys::{self as keys, ACCESS_KEY_ID_PREFIX, ID_LEN, Peppers, Record};
 
-use super::{
-    Bearer, Credentials, Signed,
-    keys::{self, ACCESS_KEY_ID_PREFIX, ID_LEN, Record},
-    pepper::Peppers,
-    sigv4,
-};
+use super::{Bearer, Credentials, Signed, sigv4};
 
 /// Signing keys kept per key: one holds for a day and a region, and around midnight two days are in use.
 const SIGNING_KEYS: usize = 4;
@@ -205,14 +201,9 @@ fn entry(record: &Record, peppers: &Peppers) -> Result<([u8; ID_LEN], Entry), St
 mod tests {
     use std::time::Duration;
 
-    use super::{
-        super::{
-            keys::{IssuedKey, KEY_RANDOM_BYTES, new_key},
-            pepper::Pepper,
-            sigv4::signed_request,
-        },
-        *,
-    };
+    use switchtower_keys::{IssuedKey, KEY_RANDOM_BYTES, Pepper, new_key};
+
+    use super::{super::sigv4::signed_request, *};
 
     const PEPPER: [u8; 32] = [7; 32];
 

@@ -9,13 +9,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use switchtower_data_plane::{
-    auth::{Credentials, Keyring, Pepper, Peppers, keys},
+    auth::{Credentials, Keyring},
     call::{Call, Face, Refusal, Reply, new_request_id},
     current::Current,
     infer::Node,
     telemetry::{Telemetry, names},
     trace::TraceContext,
 };
+use switchtower_keys::{self as keys, Pepper, Peppers};
 use switchtower_policy::{File, catalogue::Usage, load};
 use switchtower_provider::{Operation, bedrock::request::Request, scripted::Scripted};
 use tokio::time::Instant;

@@ -8,11 +8,7 @@ use std::{
 
 use anyhow::Context;
 use serde_json::Value;
-use switchtower_data_plane::auth::{
-    Pepper, Peppers,
-    keys::{File, new_key},
-    random,
-};
+use switchtower_keys::{File, Pepper, Peppers, new_key, random};
 use tempfile::TempDir;
 
 use crate::{

@@ -15,17 +15,14 @@ use bytes::Bytes;
 use http::{Request, request::Builder};
 use serde_json::{Value, json};
 use switchtower_data_plane::{
-    auth::{
-        Keyring, Pepper, Peppers,
-        keys::{IssuedKey, new_key},
-        random,
-    },
+    auth::Keyring,
     server::tls,
     source::Files,
     start::{Keys, Options, Running, start},
     telemetry::{Telemetry, names, spans::Spans},
 };
 use switchtower_fake_bedrock::{self as fake, Behaviour, FakeBedrock, Script};
+use switchtower_keys::{IssuedKey, Pepper, Peppers, new_key, random};
 use switchtower_provider::bedrock::{
     Bedrock, Config,
     credentials::{Credentials, SharedCredentialsProvider, Trust},

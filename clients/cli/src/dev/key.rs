@@ -9,14 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use switchtower_data_plane::{
-    auth::{
-        Keyring, Pepper, Peppers,
-        keys::{IssuedKey, Record, known_key, new_key},
-        random,
-    },
-    infer::Node,
-};
+use switchtower_data_plane::{auth::Keyring, infer::Node};
+use switchtower_keys::{IssuedKey, Pepper, Peppers, Record, known_key, new_key, random};
 use tokio_util::sync::CancellationToken;
 
 use super::first::{self, First};

@@ -3,7 +3,7 @@
 use std::{path::Path, time::SystemTime};
 
 use serde_json::json;
-use switchtower_data_plane::auth::keys::{Record, rfc3339};
+use switchtower_keys::{Record, rfc3339};
 
 use crate::output::{DIM, Failure, GOOD, Output, STRONG};
 

@@ -15,7 +15,7 @@ use switchtower_system_tests::{
 
 /// A secret that nothing else looks like.
 fn planted(place: &str) -> String {
-    let id: [u8; 12] = switchtower_data_plane::auth::random().unwrap();
+    let id: [u8; 12] = switchtower_keys::random().unwrap();
     format!("canary{}{place}", hex::encode(id))
 }
 

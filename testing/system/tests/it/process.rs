@@ -10,12 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::Request;
-use switchtower_data_plane::auth::{
-    Pepper, Peppers,
-    keys::{File, IssuedKey, Record, new_key},
-    random,
-};
 use switchtower_fake_bedrock::{Behaviour, FakeBedrock, Options};
+use switchtower_keys::{File, IssuedKey, Pepper, Peppers, Record, new_key, random};
 use switchtower_system_tests::{
     PATIENCE,
     canary::found,

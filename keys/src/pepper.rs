@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     private_file,
     strict::{self, Members},
 };
@@ -41,7 +41,8 @@ impl Pepper {
     }
 
     /// The key under which keys are hashed.
-    pub(super) fn key(&self) -> hmac::Key {
+    #[must_use]
+    pub fn key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &self.secret)
     }
 
@@ -133,7 +134,8 @@ impl Peppers {
     }
 
     /// The generation of this id.
-    pub(super) fn of_id(&self, id: &str) -> Option<&Pepper> {
+    #[must_use]
+    pub fn of_id(&self, id: &str) -> Option<&Pepper> {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|pepper| pepper.id == id)
     }
 }

@@ -15,7 +15,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
+use crate::{
     pepper::Pepper,
     private_file,
     strict::{self, Members},
@@ -26,14 +26,14 @@ pub const KEY_RANDOM_BYTES: usize = ID_RANDOM_BYTES + 20;
 
 const ID_RANDOM_BYTES: usize = 10;
 /// Characters of an id: 80 bits in base 32.
-pub(super) const ID_LEN: usize = 16;
+pub const ID_LEN: usize = 16;
 /// Characters of a bearer key's secret: 160 bits in base 32.
-pub(super) const SECRET_LEN: usize = 32;
+pub const SECRET_LEN: usize = 32;
 
 /// What a bearer key begins with: it tells people, and scanners of leaked secrets, what they have found.
-pub(super) const BEARER_PREFIX: &str = "swt_";
+pub const BEARER_PREFIX: &str = "swt_";
 /// What an access key id begins with; with the key's id after it, it is as long as AWS's own.
-pub(super) const ACCESS_KEY_ID_PREFIX: &str = "SWTK";
+pub const ACCESS_KEY_ID_PREFIX: &str = "SWTK";
 
 /// What is stored of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +148,8 @@ fn issue(
 }
 
 /// What is hashed of a bearer key. The lengths of id and secret are fixed, so the two cannot run into each other.
-pub(super) fn hashed(id: &[u8], secret: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn hashed(id: &[u8], secret: &[u8]) -> Vec<u8> {
     [b"switchtower key v1 ", id, secret].concat()
 }
 
@@ -158,7 +159,8 @@ fn hash(pepper: &hmac::Key, id: &[u8], secret: &[u8]) -> [u8; 32] {
 }
 
 /// The secret of the AWS-style pair: 40 characters, as AWS's own.
-pub(super) fn secret_access_key(pepper: &hmac::Key, id: &[u8], hash: &[u8; 32]) -> String {
+#[must_use]
+pub fn secret_access_key(pepper: &hmac::Key, id: &[u8], hash: &[u8; 32]) -> String {
     let tag = hmac::sign(pepper, &[b"switchtower aws v1 ", id, hash].concat());
     STANDARD.encode(&tag.as_ref()[..30])
 }
@@ -273,7 +275,9 @@ fn caller_name(text: &str) -> Option<&str> {
     (begins && text.len() <= 128 && text.bytes().all(known)).then_some(text)
 }
 
-fn read_time(text: &str) -> Option<SystemTime> {
+/// The time that [`rfc3339`] writes so; `None` for any other text.
+#[must_use]
+pub fn read_time(text: &str) -> Option<SystemTime> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)?;
     // An offset can carry it over the edge of what is written.
     rfc3339(time).map(|_| time)
