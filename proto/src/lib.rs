@@ -2,7 +2,25 @@
 //!
 //! Features: `client` and `server` add the services; without them only the messages are there, and nothing of tonic.
 
-/// The policy document.
+/// What operators call: policies, keys, the fleet, events.
+pub mod control {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/switchtower.control.v1.rs"));
+    }
+}
+
+/// The stream between nodes and the control plane.
+pub mod sync {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/switchtower.sync.v1.rs"));
+    }
+}
+
+/// The policy document, and the revisions that are made of it.
 pub mod policy {
     /// Version 1.
     #[allow(missing_docs, unreachable_pub, clippy::all)]

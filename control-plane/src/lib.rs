@@ -1,0 +1,6 @@
+//! The control plane: intent is stored, versioned and checked here, and from here it reaches the fleet.
+//!
+//! A change goes through in file order: `api/policies` -> `revisions` -> `store` -> `desired` -> `api/sync` => the wire
+//! => a node; its answer comes back through `api/sync` -> `fleet`, which `api/fleet` shows.
+
+pub mod store;
