@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "switchtower/policy/v1/policy.proto",
     "switchtower/policy/v1/revision.proto",
     "switchtower/control/v1/policies.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     "switchtower/control/v1/fleet.proto",
     "switchtower/control/v1/events.proto",
     "switchtower/sync/v1/sync.proto",
+    "switchtower/store/v1/store.proto",
     "switchtower/inference/v1/inference.proto",
 ];
 

@@ -20,6 +20,15 @@ pub mod sync {
     }
 }
 
+/// What the control plane keeps in its store.
+pub mod store {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/switchtower.store.v1.rs"));
+    }
+}
+
 /// The policy document, and the revisions that are made of it.
 pub mod policy {
     /// Version 1.
