@@ -3,6 +3,8 @@
 //! A change goes through in file order: `api/policies` -> `revisions` -> `store` -> `desired` -> `api/sync` => the wire
 //! => a node; its answer comes back through `api/sync` -> `fleet`, which `api/fleet` shows.
 
+pub mod admin;
+pub mod config;
 pub mod events;
 pub mod layout;
 pub mod store;
