@@ -4,39 +4,44 @@ use std::{sync::Arc, time::Duration};
 
 use switchtower_policy::failure::Class;
 use switchtower_provider::{
-    Operation, Whole,
+    Operation,
     bedrock::request::{Malformed, Request},
 };
 use tokio::time::Instant;
 
 use crate::{
     auth::Credentials,
-    record::{Ended, Served},
-    reply::ReplyStream,
+    record::Served,
+    reply::{ReplyStream, WholeReply},
     trace::TraceContext,
 };
 
-/// One request, as a face understood it.
-#[derive(Debug)]
-pub struct Call {
+/// One request whose head is there: all that is known of one that never becomes a [`Call`].
+#[derive(Clone, Debug)]
+pub struct Arrival {
     /// Its id: 32 hexadecimal digits, ours, unique.
     pub id: RequestId,
     /// The way in.
     pub face: Face,
-    /// What the caller showed.
-    pub credentials: Credentials,
+    /// What is to be done.
+    pub operation: Operation,
     /// When its head was there.
     pub received: Instant,
-    /// When the caller stops waiting; `None`: the route's total timeout alone holds.
-    pub deadline: Option<Instant>,
     /// The caller's trace, or a new one.
     pub trace: TraceContext,
+}
+
+/// One request, as a face understood it.
+#[derive(Debug)]
+pub struct Call {
+    /// What the caller showed.
+    pub credentials: Credentials,
+    /// When the caller stops waiting; `None`: the route's total timeout alone holds.
+    pub deadline: Option<Instant>,
     /// Metadata from the body and the headers, the headers' last.
     pub metadata: Vec<(String, String)>,
     /// The route or alias that is asked for.
     pub route: String,
-    /// What is done.
-    pub operation: Operation,
     /// What is asked, in the provider's dialect; or everything that is wrong with it, which is told only to a caller
     /// that has a key.
     pub request: Result<Request, Vec<Malformed>>,
@@ -77,14 +82,7 @@ impl Face {
 #[derive(Debug)]
 pub enum Reply {
     /// The whole answer.
-    Whole {
-        /// The answer, in the dialect of the request.
-        answer: Whole,
-        /// How it ended.
-        ended: Ended,
-        /// What served it.
-        served: Served,
-    },
+    Whole(WholeReply),
     /// A stream that has content. What served it so far is [`ReplyStream::served`].
     Stream(ReplyStream),
 }
@@ -129,6 +127,8 @@ pub enum Reason {
         /// Everything that is wrong with it; at least one.
         problems: Vec<Malformed>,
     },
+    /// Its body was not read, or not to its end: what it asks is not known.
+    Unread(Unread),
     /// The caller's deadline, or the route's total, passed.
     DeadlineExceeded,
     /// No policy is being served.
@@ -151,10 +151,40 @@ impl Reason {
             Reason::SignatureExpired => "signature_expired",
             Reason::UnknownRoute { .. } => "unknown_route",
             Reason::Invalid { .. } => "invalid",
+            Reason::Unread(why) => why.as_str(),
             Reason::DeadlineExceeded => "deadline_exceeded",
             Reason::Unready => "unready",
             Reason::Upstream { class: Some(class), .. } => class.as_str(),
             Reason::Upstream { class: None, .. } => "no_target",
+        }
+    }
+}
+
+/// Why the body of a request is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The face has no such method.
+    Method,
+    /// It is of a content type that the face does not read, or compressed.
+    Kind,
+    /// It is larger than this node takes.
+    TooLarge,
+    /// It came too slowly.
+    TooSlow,
+    /// It broke off.
+    CutShort,
+}
+
+impl Unread {
+    /// The stable word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unread::Method => "unknown_method",
+            Unread::Kind => "unsupported_body",
+            Unread::TooLarge => "body_too_large",
+            Unread::TooSlow => "body_too_slow",
+            Unread::CutShort => "body_cut_short",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! THE request path. It knows no face and no provider's wire; the order of things is the order of lines.
 //!
+//! The record was begun by the face, when the head was there; here it is told what is found out, and goes with the reply.
 //! authenticate → load the policy once → route, flags, plan (pure) → attempts → the reply, whose record ends with it.
 
 use std::{
@@ -18,8 +19,8 @@ use crate::{
     call::{Call, Reason, Refusal, Reply},
     current::Current,
     frames,
-    record::{Completeness, Ended, Outcome, Record},
-    reply::{Guard, Origin, ReplyStream},
+    record::{Completeness, Record},
+    reply::{Guard, Origin, ReplyStream, WholeReply},
     telemetry::Telemetry,
 };
 
@@ -50,8 +51,7 @@ impl Node {
     ///
     /// # Errors
     /// Why there is no answer; it is recorded already.
-    pub async fn infer(&self, call: Call) -> Result<Reply, Refusal> {
-        let mut record = Record::begin(&call, SystemTime::now(), &self.telemetry);
+    pub async fn infer(&self, call: Call, mut record: Record) -> Result<Reply, Refusal> {
         match self.run(call, &mut record).await {
             Ok(answer) => Ok(answer.until_the_end_of(record)),
             Err(refusal) => Err(record.refused(refusal)),
@@ -62,20 +62,21 @@ impl Node {
         let policy = self.current.load().ok_or_else(unready)?;
         let caller = self.authenticate(&call, &policy)?;
         record.authenticated(&policy, caller);
+        let id = record.id().clone();
         let request = call.request.as_ref().map_err(|problems| Refusal::invalid(problems))?;
         let facts = Facts {
             caller,
             asked: &call.route,
             metadata: &call.metadata,
             region: &self.region,
-            request_id: &call.id,
+            request_id: &id,
             request: request.facts,
         };
         let resolved = policy.resolve(&facts).map_err(|unknown| unknown_route(&call.route, &unknown))?;
         let route = policy.route(resolved.route);
         record.routed(route, resolved.rule);
         let plan = policy.plan(resolved, &facts, &HealthView::default(), fastrand::u64(..));
-        let deadline = Deadline::of(call.received, route.timeouts.total, call.deadline);
+        let deadline = Deadline::of(record.received(), route.timeouts.total, call.deadline);
         let job = Job { policy: policy.clone(), route: resolved.route, plan, request, deadline };
         Ok(match attempts::run(&*self.provider, job, record).await? {
             Answered::Whole(answer, target) => {
@@ -115,20 +116,10 @@ enum Begun {
 }
 
 impl Begun {
-    /// The reply. The record ends with it: now where it is whole, with its stream otherwise.
+    /// The reply, with which the record ends: when its face has told it.
     fn until_the_end_of(self, record: Record) -> Reply {
         match self {
-            Begun::Whole(answer, completeness) => {
-                let served = record.served().clone();
-                let ended = Ended {
-                    completeness,
-                    stop_reason: answer.stop_reason.clone(),
-                    usage: answer.usage,
-                    cost: record.cost(),
-                };
-                record.end(&Outcome::Answered(ended.clone()));
-                Reply::Whole { answer, ended, served }
-            }
+            Begun::Whole(answer, completeness) => Reply::Whole(WholeReply::of(answer, completeness, record)),
             Begun::Stream(committed, origin, guard) => Reply::Stream(ReplyStream::of(committed, origin, guard, record)),
             Begun::Answer(text) => Reply::Stream(ReplyStream::degraded(&text, record)),
         }

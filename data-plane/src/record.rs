@@ -18,7 +18,7 @@ use switchtower_provider::{Failure, Operation, TraceHeaders};
 use tokio::time::Instant;
 
 use crate::{
-    call::{Call, Face, Reason, Refusal, RequestId},
+    call::{Arrival, Face, Reason, Refusal, RequestId},
     telemetry::Telemetry,
     trace::{TraceContext, new_span},
 };
@@ -110,7 +110,7 @@ pub enum Outcome {
     Answered(Ended),
     /// It got no answer, and why.
     Refused(Reason),
-    /// Its stream broke after the first content.
+    /// Its stream broke after the first content, or its answer could not be told.
     Broken(Class, Option<Box<str>>),
     /// Its caller went away.
     Cancelled,
@@ -168,6 +168,26 @@ pub struct Facts {
     pub cost: Cost,
 }
 
+impl Facts {
+    /// The place of the attempt that answers, or did: it is the last.
+    #[must_use]
+    pub fn answering(&self) -> Option<usize> {
+        self.served.target.as_ref().and_then(|_| self.served.attempts.len().checked_sub(1))
+    }
+
+    /// Whether this attempt neither answered nor failed: the caller left it.
+    #[must_use]
+    pub fn was_left(&self, attempt: usize) -> bool {
+        self.answering() != Some(attempt) && self.served.attempts.get(attempt).is_some_and(|it| it.failure.is_none())
+    }
+
+    /// An attempt that is left lasts until now.
+    fn leave(&mut self, now: Instant) {
+        let Some(last) = self.spans.len().checked_sub(1).filter(|last| self.was_left(*last)) else { return };
+        self.served.attempts[last].duration = now.duration_since(self.spans[last].started);
+    }
+}
+
 /// When and under which span an attempt was made.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptSpan {
@@ -200,13 +220,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Begins the record of a call.
+    /// Begins the record of a request. From here on whatever becomes of it is told, be it that its body never comes.
     #[must_use]
-    pub fn begin(call: &Call, now: SystemTime, telemetry: &Arc<Telemetry>) -> Self {
-        let sampled = telemetry.samples(&call.trace);
-        telemetry.began(call.face);
+    pub fn begin(arrival: Arrival, now: SystemTime, telemetry: &Arc<Telemetry>) -> Self {
+        let sampled = telemetry.samples(&arrival.trace);
+        telemetry.began(arrival.face);
         let served = Served {
-            request_id: call.id.clone(),
+            request_id: arrival.id.clone(),
             route: telemetry.empty(),
             rule: None,
             tier: 0,
@@ -216,12 +236,12 @@ impl Record {
             degraded: false,
         };
         let facts = Facts {
-            id: call.id.clone(),
-            face: call.face,
-            stream: call.operation == Operation::ConverseStream,
+            id: arrival.id,
+            face: arrival.face,
+            stream: arrival.operation == Operation::ConverseStream,
             received_at: now,
-            received: call.received,
-            trace: call.trace.clone(),
+            received: arrival.received,
+            trace: arrival.trace,
             sampled,
             caller: None,
             tenant: None,
@@ -238,10 +258,26 @@ impl Record {
         self.facts.as_mut().expect("a record is used only until it is ended")
     }
 
+    fn known(&self) -> &Facts {
+        self.facts.as_ref().expect("a record is used only until it is ended")
+    }
+
+    /// Id of the request.
+    #[must_use]
+    pub fn id(&self) -> &RequestId {
+        &self.known().id
+    }
+
+    /// When the head of the request was there.
+    #[must_use]
+    pub fn received(&self) -> Instant {
+        self.known().received
+    }
+
     /// What serves the request so far.
     #[must_use]
     pub fn served(&self) -> &Served {
-        &self.facts.as_ref().expect("a record is used only until it is ended").served
+        &self.known().served
     }
 
     /// Who asks, under which policy.
@@ -296,6 +332,14 @@ impl Record {
         }
     }
 
+    /// The attempt that answers fails after all: its stream breaks, or what it gave cannot be told. That it had content
+    /// stays as it is.
+    pub fn answer_broke(&mut self, failure: &Failure, now: Instant) {
+        if self.facts().answering().is_some() {
+            self.attempt_failed(failure, now);
+        }
+    }
+
     /// An `answer` tier answers.
     pub fn degraded(&mut self, tier: u16) {
         let served = &mut self.facts().served;
@@ -323,6 +367,12 @@ impl Record {
         self.finish(outcome);
     }
 
+    /// Ends the record of an answer that broke.
+    pub fn broken(mut self, failure: &Failure) {
+        self.answer_broke(failure, Instant::now());
+        self.finish(&Outcome::Broken(failure.class, failure.code.clone()));
+    }
+
     /// Ends the record with a refusal, which is given back with what was tried.
     #[must_use]
     pub fn refused(mut self, mut refusal: Refusal) -> Refusal {
@@ -335,8 +385,10 @@ impl Record {
     }
 
     fn finish(&mut self, outcome: &Outcome) {
-        if let Some(facts) = self.facts.take() {
-            self.telemetry.ended(&facts, outcome, Instant::now());
+        let now = Instant::now();
+        if let Some(mut facts) = self.facts.take() {
+            facts.leave(now);
+            self.telemetry.ended(&facts, outcome, now);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A stream on its way to the caller: it has content, so it is never replaced; it ends in an end or in an error.
+//! An answer on its way to the caller: its record ends with it, as it ends.
 //!
+//! A stream has content, so it is never replaced; it ends in an end or in an error.
 //! Two timers guard it, in one sleep that is moved and never made anew: idle (between two events, counted only while we
 //! wait for the upstream, not while the caller reads) and the request's deadline.
 
@@ -17,7 +18,7 @@ use switchtower_policy::{
     failure::Class,
     snapshot::{OnBrokenStream, Snapshot, Target},
 };
-use switchtower_provider::{Batch, Events, Failure, Kind};
+use switchtower_provider::{Batch, Events, Failure, Kind, Whole};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
@@ -28,6 +29,44 @@ use crate::{
 
 /// How long after its last event an upstream may keep the connection open before the stream counts as ended.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A whole answer on its way to the caller. Its record ends when a face has told it, or cannot.
+#[derive(Debug)]
+pub struct WholeReply {
+    /// The answer, in the dialect of the request.
+    pub answer: Whole,
+    /// How it ended.
+    pub ended: Ended,
+    record: Record,
+}
+
+impl WholeReply {
+    pub(crate) fn of(answer: Whole, completeness: Completeness, record: Record) -> Self {
+        let (stop_reason, usage) = (answer.stop_reason.clone(), answer.usage);
+        let ended = Ended { completeness, stop_reason, usage, cost: record.cost() };
+        WholeReply { answer, ended, record }
+    }
+
+    /// What served it.
+    #[must_use]
+    pub fn served(&self) -> &Served {
+        self.record.served()
+    }
+
+    /// The face tells it, and has read all of it that it has to.
+    pub fn told(self) -> Whole {
+        self.record.end(&Outcome::Answered(self.ended));
+        self.answer
+    }
+
+    /// The face cannot tell it.
+    #[must_use]
+    pub fn untold(self, failure: &Failure) -> Served {
+        let served = self.served().clone();
+        self.record.broken(failure);
+        served
+    }
+}
 
 /// A stream on its way to the caller. Dropping it cancels the call upstream and ends the record.
 #[derive(Debug)]
@@ -142,6 +181,16 @@ impl ReplyStream {
         self.broken = Some(failure);
     }
 
+    /// The face cannot tell any of it. The call upstream is cancelled.
+    #[must_use]
+    pub fn untold(mut self, failure: &Failure) -> Served {
+        self.settle();
+        if let Some(record) = self.record.take() {
+            record.broken(failure);
+        }
+        (*self.served).clone()
+    }
+
     /// See [`ReplyStream::next`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, Failure>>> {
         if let Some(batch) = self.queued.pop_front() {
@@ -186,13 +235,17 @@ impl ReplyStream {
                 self.completeness = Completeness::Truncated;
                 self.settle();
                 self.upstream = None;
+                if let Some(record) = &mut self.record {
+                    record.answer_broke(&failure, Instant::now());
+                    *self.served = record.served().clone();
+                }
                 Poll::Ready(Some(Ok(end)))
             }
             OnBrokenStream::Error => {
                 self.settle();
                 self.upstream = None;
                 if let Some(record) = self.record.take() {
-                    record.end(&Outcome::Broken(failure.class, failure.code.clone()));
+                    record.broken(&failure);
                 }
                 Poll::Ready(Some(Err(failure)))
             }

@@ -16,16 +16,15 @@ use switchtower_provider::{
     Operation,
     bedrock::{self, request::Malformed},
 };
-use tokio::time::Instant;
 
 pub use self::events::EventStream;
-use super::headers;
+use super::{arrived, headers};
 use crate::{
     auth::Credentials,
-    call::{Call, Face, Reply, RequestId, new_request_id},
+    call::{Call, Face, Reply, RequestId, Unread},
     infer::Node,
+    record::{Record, Served},
     server::{Body, BodyError, BoxError, RequestBody},
-    trace::TraceContext,
 };
 
 /// The face.
@@ -67,26 +66,13 @@ impl Bedrock {
     ///
     /// Who can be no caller is told so before the body is there: megabytes would be kept for whoever knocks.
     pub async fn answer(&self, address: Address, request: Request<RequestBody>) -> Response<Body> {
-        let received = Instant::now();
-        let id = new_request_id();
+        let record = arrived(&self.node, Face::Bedrock, address.operation, request.headers());
         let (parts, body) = request.into_parts();
-        if let Err(response) = check_head(&parts, self.most_body_bytes, &id) {
-            return response;
+        if let Err(why) = check_head(&parts, self.most_body_bytes) {
+            return self.unread(why, record);
         }
-        let call = Call {
-            id: id.clone(),
-            face: Face::Bedrock,
-            credentials: Credentials::None,
-            received,
-            deadline: None,
-            trace: TraceContext::of(&parts.headers),
-            metadata: Vec::new(),
-            route: address.model,
-            operation: address.operation,
-            request: Err(Vec::new()),
-        };
         if !self.node.keys.load().may_be(&parts.headers, SystemTime::now()) {
-            let refused = self.infer(call).await;
+            let refused = self.infer(of_a_stranger(address), record).await;
             // HTTP/2 tells a peer to stop; who waits to be told to go on sends nothing.
             if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
                 body.discard().await;
@@ -94,46 +80,54 @@ impl Bedrock {
             return refused;
         }
         match Limited::new(body, self.most_body_bytes).collect().await {
-            Ok(body) => self.infer(with_body(call, &parts, body.to_bytes())).await,
-            Err(error) => self.not_whole(&error, &parts, &id),
+            Ok(body) => self.infer(call(address, &parts, body.to_bytes()), record).await,
+            Err(error) => {
+                let why = not_whole(&error);
+                let mut response = self.unread(why, record);
+                // HTTP/2 has no such header, and its connection is still whole.
+                if why != Unread::TooLarge && parts.version < Version::HTTP_2 {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
         }
     }
 
-    async fn infer(&self, call: Call) -> Response<Body> {
-        let id = call.id.clone();
-        match self.node.infer(call).await {
+    async fn infer(&self, call: Call, record: Record) -> Response<Body> {
+        let id = record.id().clone();
+        match self.node.infer(call, record).await {
             Ok(reply) => answer(reply),
             Err(refusal) => error::refused(&refusal, &id),
         }
     }
 
-    fn not_whole(&self, error: &BoxError, parts: &Parts, id: &RequestId) -> Response<Body> {
-        if error.is::<LengthLimitError>() {
-            return error::too_large(self.most_body_bytes, id);
-        }
-        let mut response = match error.downcast_ref() {
-            Some(BodyError::Slow) => error::too_slow(id),
-            Some(BodyError::Broken(_)) | None => error::cut_short(id),
-        };
-        // HTTP/2 has no such header, and its connection is still whole.
-        if parts.version < Version::HTTP_2 {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+    /// Refuses a request that never becomes a call.
+    fn unread(&self, why: Unread, record: Record) -> Response<Body> {
+        let id = record.id().clone();
+        error::refused(&record.refused(error::unread(why, self.most_body_bytes)), &id)
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the response")]
-fn check_head(parts: &Parts, most: usize, id: &RequestId) -> Result<(), Response<Body>> {
+fn not_whole(error: &BoxError) -> Unread {
+    if error.is::<LengthLimitError>() {
+        return Unread::TooLarge;
+    }
+    match error.downcast_ref() {
+        Some(BodyError::Slow) => Unread::TooSlow,
+        Some(BodyError::Broken(_)) | None => Unread::CutShort,
+    }
+}
+
+fn check_head(parts: &Parts, most: usize) -> Result<(), Unread> {
     if parts.method != Method::POST {
-        return Err(error::method_not_allowed(id));
+        return Err(Unread::Method);
     }
     if !is_json(&parts.headers) {
-        return Err(error::not_json(id));
+        return Err(Unread::Kind);
     }
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length {
-        Some(length) if length > most as u64 => Err(error::too_large(most, id)),
+        Some(length) if length > most as u64 => Err(Unread::TooLarge),
         _ => Ok(()),
     }
 }
@@ -147,14 +141,19 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The call with what its body says.
-fn with_body(call: Call, parts: &Parts, body: Bytes) -> Call {
+/// The call of somebody whose body nobody reads.
+fn of_a_stranger(Address { model: route, .. }: Address) -> Call {
+    Call { credentials: Credentials::None, deadline: None, metadata: Vec::new(), route, request: Err(Vec::new()) }
+}
+
+/// The call that a request asks for.
+fn call(Address { model: route, operation }: Address, parts: &Parts, body: Bytes) -> Call {
     let credentials = Credentials::of(parts, &body);
-    let (request, metadata) = match read(call.operation, body, &parts.headers) {
+    let (request, metadata) = match read(operation, body, &parts.headers) {
         Ok((request, metadata)) => (Ok(request), metadata),
         Err(problems) => (Err(problems), Vec::new()),
     };
-    Call { credentials, metadata, request, ..call }
+    Call { credentials, deadline: None, metadata, route, request }
 }
 
 /// Pairs of key and value.
@@ -179,24 +178,29 @@ fn read(
 }
 
 fn answer(reply: Reply) -> Response<Body> {
-    let stream = matches!(reply, Reply::Stream(_));
-    let (served, body, kind) = match reply {
-        Reply::Whole { answer, served, .. } => (served, Body::from(answer.body), "application/json"),
+    let mut headers = HeaderMap::new();
+    let body = match reply {
+        Reply::Whole(reply) => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            tell(reply.served(), &mut headers);
+            Body::from(reply.told().body)
+        }
         Reply::Stream(stream) => {
-            let served = stream.served().clone();
-            (served, Body::stream(EventStream::of(stream)), "application/vnd.amazon.eventstream")
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.amazon.eventstream"));
+            // HTTP/1.1 has no trailers but those that were announced.
+            headers.insert(header::TRAILER, HeaderValue::from(events::COMPLETENESS));
+            tell(stream.served(), &mut headers);
+            Body::stream(EventStream::of(stream))
         }
     };
     let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    if stream {
-        // HTTP/1.1 has no trailers but those that were announced.
-        headers.insert(header::TRAILER, HeaderValue::from(events::COMPLETENESS));
-    }
-    request_id(&served.request_id, headers);
-    headers::served_headers(&served, headers);
+    *response.headers_mut() = headers;
     response
+}
+
+fn tell(served: &Served, headers: &mut HeaderMap) {
+    request_id(&served.request_id, headers);
+    headers::served_headers(served, headers);
 }
 
 /// The id where AWS SDKs look for it.

@@ -18,6 +18,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use http::HeaderMap;
+use switchtower_policy::failure::Class;
 use switchtower_proto::inference::v1::{
     GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse,
     inference_service_server::{InferenceService, InferenceServiceServer},
@@ -31,17 +32,17 @@ use tonic_health::{
 };
 
 use self::{
-    gate::{Gate, Received},
+    gate::{Begun, Gate},
     violations::{At, Violations},
 };
 use crate::{
+    attempts::own_failure,
     auth::Credentials,
-    call::{Call, Face, Reply, RequestId, new_request_id},
+    call::{Call, Reply},
     face::headers::{metadata_of, served_headers},
     infer::Node,
-    record::Served,
+    record::{Record, Served},
     server::{BodyError, BoxError},
-    trace::TraceContext,
 };
 
 /// Most bytes of an answer: Bedrock's own limit of a body.
@@ -80,18 +81,19 @@ struct Inference {
 #[tonic::async_trait]
 impl InferenceService for Inference {
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {
-        let (head, message) = Head::of(request);
-        let id = new_request_id();
-        let call = call(Operation::Converse, &id, head, Some(message), &At::ROOT);
-        match self.node.infer(call).await {
-            Ok(Reply::Whole { answer, ended, served }) => {
-                let message = response::whole(&answer, &ended, &served)
-                    .map_err(|malformed| status::unreadable(&malformed.to_string(), &served))?;
-                Ok(with_headers(message, &served))
-            }
-            Ok(Reply::Stream(reply)) => {
-                Err(status::unreadable("a whole answer was asked for and a stream came", reply.served()))
-            }
+        let (headers, record, message) = taken_apart(request);
+        let id = record.id().clone();
+        let call = call(Operation::Converse, &headers, record.received(), Some(message), &At::ROOT);
+        match self.node.infer(call, record).await {
+            Ok(Reply::Whole(reply)) => match response::whole(&reply.answer, &reply.ended, reply.served()) {
+                Ok(message) => {
+                    let response = with_headers(message, reply.served());
+                    reply.told();
+                    Ok(response)
+                }
+                Err(malformed) => Err(untold(Reply::Whole(reply), &malformed.to_string())),
+            },
+            Ok(reply @ Reply::Stream(_)) => Err(untold(reply, "a whole answer was asked for and a stream came")),
             Err(refusal) => Err(status::refused(&refusal, &id)),
         }
     }
@@ -102,18 +104,17 @@ impl InferenceService for Inference {
         &self,
         request: Request<GenerateStreamRequest>,
     ) -> Result<Response<Self::GenerateStreamStream>, Status> {
-        let (head, message) = Head::of(request);
-        let id = new_request_id();
-        let call = call(Operation::ConverseStream, &id, head, message.request, &At::ROOT.field("request"));
-        match self.node.infer(call).await {
+        let (headers, record, message) = taken_apart(request);
+        let id = record.id().clone();
+        let at = At::ROOT.field("request");
+        let call = call(Operation::ConverseStream, &headers, record.received(), message.request, &at);
+        match self.node.infer(call, record).await {
             Ok(Reply::Stream(reply)) => {
                 let served = reply.served().clone();
                 let messages: Self::GenerateStreamStream = Box::pin(stream::messages(reply));
                 Ok(with_headers(messages, &served))
             }
-            Ok(Reply::Whole { served, .. }) => {
-                Err(status::unreadable("a stream was asked for and a whole answer came", &served))
-            }
+            Ok(reply @ Reply::Whole(_)) => Err(untold(reply, "a stream was asked for and a whole answer came")),
             Err(refusal) => Err(status::refused(&refusal, &id)),
         }
     }
@@ -123,58 +124,63 @@ impl InferenceService for Inference {
 pub(super) fn broken_off(error: BodyError) -> BoxError {
     match error {
         BodyError::Slow => Status::deadline_exceeded("the message came too slowly").into(),
-        BodyError::Broken(error) => error.into(),
+        // What tonic makes of hyper's own error depends on how the peer went; a peer that cancels, it takes for the end of
+        // the message.
+        BodyError::Broken(_) => Status::data_loss("the message was cut short").into(),
     }
 }
 
-/// What stands above the message.
-struct Head {
-    headers: HeaderMap,
-    received: Instant,
+/// The head, the record and the message of a request.
+fn taken_apart<T>(request: Request<T>) -> (HeaderMap, Record, T) {
+    let (metadata, extensions, message) = request.into_parts();
+    let record = extensions.get::<Begun>().and_then(Begun::take);
+    (
+        metadata.into_headers(),
+        record.expect("the gate gives every request a record, and a method is called once"),
+        message,
+    )
 }
 
-impl Head {
-    fn of<T>(request: Request<T>) -> (Self, T) {
-        let (metadata, extensions, message) = request.into_parts();
-        let received = extensions.get::<Received>().map_or_else(Instant::now, |received| received.0);
-        (Head { headers: metadata.into_headers(), received }, message)
-    }
+/// Ends the record of a reply that this face cannot tell.
+fn untold(reply: Reply, message: &str) -> Status {
+    let failure = own_failure(Class::Protocol, message);
+    let served = match reply {
+        Reply::Whole(reply) => reply.untold(&failure),
+        Reply::Stream(reply) => reply.untold(&failure),
+    };
+    status::unreadable(message, &served)
 }
 
 /// The call that a request asks for. What is wrong with it goes with it: only a caller with a key is told.
-fn call(operation: Operation, id: &RequestId, head: Head, asked: Option<GenerateRequest>, at: &At<'_>) -> Call {
+fn call(
+    operation: Operation,
+    headers: &HeaderMap,
+    received: Instant,
+    asked: Option<GenerateRequest>,
+    at: &At<'_>,
+) -> Call {
     let route = asked.as_ref().map(|asked| asked.route.clone()).unwrap_or_default();
-    let (request, deadline, metadata) = match translated(operation, &head, asked, at) {
+    let (request, deadline, metadata) = match translated(operation, headers, received, asked, at) {
         Ok((request, deadline, metadata)) => (Ok(request), deadline, metadata),
         Err(violations) => (Err(violations.into_problems()), None, Vec::new()),
     };
-    Call {
-        id: id.clone(),
-        face: Face::Grpc,
-        credentials: Credentials::of_headers(&head.headers),
-        received: head.received,
-        deadline,
-        trace: TraceContext::of(&head.headers),
-        metadata,
-        route,
-        operation,
-        request,
-    }
+    Call { credentials: Credentials::of_headers(headers), deadline, metadata, route, request }
 }
 
 type Translated = (ConverseRequest, Option<Instant>, Vec<(String, String)>);
 
 fn translated(
     operation: Operation,
-    head: &Head,
+    headers: &HeaderMap,
+    received: Instant,
     asked: Option<GenerateRequest>,
     at: &At<'_>,
 ) -> Result<Translated, Violations> {
     let asked = asked.ok_or_else(|| Violations::one("request", "must be given"))?;
     let body = request::body(&asked, at)?;
     let timeout = asked.timeout.as_ref().and_then(request::timeout_of);
-    let deadline = deadline::of(&head.headers, timeout, head.received)?;
-    let in_headers = metadata_of(&head.headers).map_err(|bad| Violations::one("", bad.to_string()))?;
+    let deadline = deadline::of(headers, timeout, received)?;
+    let in_headers = metadata_of(headers).map_err(|bad| Violations::one("", bad.to_string()))?;
     let converse = ConverseRequest::read(operation, body.into())
         .map_err(|malformed| Violations::one(malformed.field.unwrap_or_default(), malformed.message))?;
     Ok((converse, deadline, asked.metadata.into_iter().chain(in_headers).collect()))

@@ -170,7 +170,9 @@ struct Details<'a> {
 
 impl std::fmt::Display for Details<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(failure) = self.first_failure {
+        // A truncated answer's own attempt failed too: that is the next word.
+        let others = self.served.attempts.len() > 1 || self.ended.completeness != Completeness::Truncated;
+        if let Some(failure) = self.first_failure.filter(|_| others) {
             write!(f, ", attempt {} (the first: {failure})", self.served.attempts.len())?;
         }
         if self.ended.completeness == Completeness::Truncated {

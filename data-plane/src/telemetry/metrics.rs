@@ -169,8 +169,8 @@ impl Metrics {
             let since = seconds_since(facts.received, first);
             self.first_content.get_or_create(&RouteLabel { route: route.clone() }).observe(since);
         }
-        for tried in &facts.served.attempts {
-            self.attempted(tried);
+        for (number, tried) in facts.served.attempts.iter().enumerate() {
+            self.attempted(tried, if facts.was_left(number) { outcome.as_str() } else { tried.outcome() });
         }
         if let Some(target) = &facts.served.target {
             self.used(&route, &Name(target.clone()), facts, outcome);
@@ -178,8 +178,8 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { face, route, outcome: outcome.as_str() }).inc();
     }
 
-    fn attempted(&self, tried: &Tried) {
-        let labels = AttemptLabels { target: Name(tried.target.clone()), outcome: tried.outcome() };
+    fn attempted(&self, tried: &Tried, outcome: &'static str) {
+        let labels = AttemptLabels { target: Name(tried.target.clone()), outcome };
         self.attempts.get_or_create(&labels).inc();
         self.attempt_duration.get_or_create(&labels).observe(tried.duration.as_secs_f64());
     }

@@ -131,9 +131,9 @@ impl Spans {
 
     /// Exports the spans of an ended request.
     pub fn export(&self, facts: &Facts, outcome: &Outcome, now: Instant) {
-        let last = facts.spans.len().saturating_sub(1);
+        let answering = facts.answering();
         for (number, (tried, span)) in facts.served.attempts.iter().zip(&facts.spans).enumerate() {
-            let served = Some(outcome).filter(|_| number == last && tried.failure.is_none());
+            let served = Some(outcome).filter(|_| answering == Some(number));
             self.processor.on_end(self.attempt(facts, tried, *span, served, now));
         }
         self.processor.on_end(self.request(facts, outcome, now));
@@ -190,7 +190,7 @@ impl Spans {
         )
     }
 
-    /// `served` is what came of the request, for the attempt that served it.
+    /// `served` is what came of the request, for the attempt that answered.
     fn attempt(
         &self,
         facts: &Facts,
@@ -210,28 +210,23 @@ impl Spans {
         ];
         if facts.stream {
             attributes.push(KeyValue::new("gen_ai.request.stream", true));
-            if tried.failure.is_none() {
-                let seconds = tried.duration.as_secs_f64();
+            if let (Some(_), Some(first)) = (served, facts.first_content) {
+                let seconds = first.duration_since(span.started).as_secs_f64();
                 attributes.push(KeyValue::new("gen_ai.response.time_to_first_chunk", seconds));
             }
         }
-        // An attempt fails before its first content or, as a stream, after it.
-        let failure = match served {
-            Some(Outcome::Broken(class, code)) => Some((*class, code.as_deref())),
-            _ => tried.failure.map(|class| (class, tried.code.as_deref())),
-        };
         if let Some(Outcome::Answered(ended)) = served {
             self.told(ended, &mut attributes);
         }
         let mut status = Status::Unset;
-        if let Some((class, code)) = failure {
-            let code = code.map_or_else(|| class.as_str().to_owned(), str::to_owned);
+        if let Some(class) = tried.failure {
+            let code = tried.code.as_deref().map_or_else(|| class.as_str().to_owned(), str::to_owned);
             attributes.push(KeyValue::new("error.type", code));
             attributes.push(KeyValue::new("switchtower.failure", class.as_str()));
             status = Status::error(class.as_str());
         }
         // The attempt that serves a stream lasts as long as the stream.
-        let end = if tried.failure.is_none() && facts.stream { now } else { span.started + tried.duration };
+        let end = if served.is_some() && facts.stream { now } else { span.started + tried.duration };
         let name = Cow::Owned(format!("chat {model}"));
         let parent = (facts.trace.span, false);
         self.span(facts, span.id, parent, SpanKind::Client, name, (span.started, end), Said { attributes, status })

@@ -23,7 +23,9 @@ fn fails(class: Class) -> Outcome {
 async fn the_first_target_answers_and_the_reply_says_so() {
     let tower = Tower::new();
     tower.provider.always(A_EAST, Outcome::text("hello", USAGE));
-    let Ok(Reply::Whole { ended, served, .. }) = tower.whole("chat").await else { panic!() };
+    let Ok(Reply::Whole(reply)) = tower.whole("chat").await else { panic!() };
+    let (ended, served) = (reply.ended.clone(), reply.served().clone());
+    reply.told();
     assert_eq!(served.target.as_deref(), Some(A_EAST));
     assert_eq!((served.tier, served.attempts.len(), served.degraded), (1, 1, false));
     assert_eq!(ended.completeness, Completeness::Complete);
@@ -70,10 +72,12 @@ async fn the_last_paid_attempt_is_kept_for_the_next_tier() {
     for target in [A_EAST, A_WEST, B_EAST] {
         tower.provider.always(target, fails(Class::Internal));
     }
-    let (ended, served, answer) = match tower.whole("chat").await {
-        Ok(Reply::Whole { ended, served, answer }) => (ended, served, answer),
+    let reply = match tower.whole("chat").await {
+        Ok(Reply::Whole(reply)) => reply,
         other => panic!("{other:?}"),
     };
+    let (ended, served) = (reply.ended.clone(), reply.served().clone());
+    let answer = reply.told();
     assert_eq!(tower.provider.targets(), [A_EAST, A_WEST, B_EAST]);
     assert_eq!((served.tier, served.degraded, served.target), (3, true, None));
     assert_eq!(ended.completeness, Completeness::Degraded);
@@ -110,8 +114,8 @@ async fn an_answer_tier_needs_no_time_and_is_reached_when_the_routes_is_up() {
     let tower = Tower::new();
     tower.provider.always(A_EAST, Outcome::hang());
     let (result, took) = timed(tower.whole("chat")).await;
-    let Ok(Reply::Whole { served, .. }) = result else { panic!() };
-    assert!(served.degraded);
+    let Ok(Reply::Whole(reply)) = result else { panic!() };
+    assert!(reply.served().degraded);
     assert_eq!((took.as_secs(), tower.provider.targets()), (20, vec![A_EAST.to_owned()]));
 }
 
@@ -141,7 +145,7 @@ async fn the_callers_deadline_is_kept_where_it_is_shorter() {
     tower.provider.always(A_EAST, Outcome::hang());
     let mut call = tower.call("chat", Operation::Converse);
     call.deadline = Some(Instant::now() + Duration::from_secs(5));
-    let (result, took) = timed(tower.node.infer(call)).await;
+    let (result, took) = timed(tower.infer(call, Operation::Converse)).await;
     assert_eq!(result.unwrap_err().reason, Reason::DeadlineExceeded);
     assert_eq!(took.as_secs(), 5);
 }

@@ -1,62 +1,18 @@
 //! The ways in, over loopback: what is answered before a body is there, and how a stream ends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body_util::channel::{Channel, Sender};
-use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use switchtower_data_plane::{
-    face::{Faces, grpc},
-    server::{self, Limits},
-};
+use http::{Response, header};
+use http_body_util::channel::Sender;
+use hyper::body::Incoming;
 use switchtower_provider::scripted::Outcome;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
+use tokio::time::Instant;
+
+use crate::{
+    support::{A_EAST, Tower, USAGE},
+    wire::{BODY, MOST_BODY_BYTES, begun, grpc, head, said, serve},
 };
-use tokio_util::sync::CancellationToken;
-
-use crate::support::{A_EAST, Tower, USAGE};
-
-const MOST_BODY_BYTES: usize = 1000;
-const BODY: &str = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}]}"#;
-
-fn serve(tower: &Tower) -> SocketAddr {
-    let listener = server::listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).unwrap();
-    let address = listener.local_addr().unwrap();
-    let routes = grpc::routes(tower.node.clone(), tonic_health::server::HealthReporter::new(), MOST_BODY_BYTES);
-    let faces = Arc::new(Faces::new(tower.node.clone(), MOST_BODY_BYTES, routes));
-    let handler = move |request| {
-        let faces = faces.clone();
-        async move { faces.answer(request).await }
-    };
-    let limits = Limits::default();
-    tokio::spawn(server::serve(listener, None, limits, handler, CancellationToken::new(), Duration::ZERO));
-    address
-}
-
-/// What a node says to these bytes and nothing more, until it hangs up or has said `last`.
-async fn said(address: SocketAddr, sent: &str, last: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(sent.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let read = stream.read(&mut chunk).await.unwrap();
-        answer.extend_from_slice(&chunk[..read]);
-        let text = String::from_utf8_lossy(&answer);
-        if read == 0 || (!last.is_empty() && text.ends_with(last)) {
-            return text.into_owned();
-        }
-    }
-}
-
-fn head(operation: &str, length: usize, more: &str) -> String {
-    format!("POST /model/chat/{operation} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n{more}\r\n")
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_refused_before_the_body_is_there() {
@@ -114,20 +70,14 @@ async fn who_takes_trailers_over_http_1_is_told_how_the_stream_ended() {
     assert!(answer.contains("\r\ntrailer: x-switchtower-completeness\r\n"), "{answer}");
 }
 
-/// Calls by gRPC and sends these bytes of a body that does not end.
+/// Calls Generate and sends these bytes of a body that does not end.
 async fn called(address: SocketAddr, key: Option<&str>, sent: &[u8]) -> (Response<Incoming>, Sender<Bytes>) {
-    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    tokio::spawn(connection);
-    let (mut sender, body) = Channel::<Bytes>::new(1);
-    let mut request = Request::post(format!("http://{address}/switchtower.inference.v1.InferenceService/Generate"))
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers");
+    let mut request = grpc(address, "Generate");
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
     }
-    sender.send_data(Bytes::copy_from_slice(sent)).await.unwrap();
-    (client.send_request(request.body(body).unwrap()).await.unwrap(), sender)
+    let (response, sender) = begun(request, sent).await;
+    (response.await, sender)
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,5 +4,7 @@
 
 mod attempts;
 mod faces;
+mod records;
 mod streams;
 mod support;
+mod wire;

@@ -1,19 +1,29 @@
 //! A node with one route over a scripted provider.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
+use opentelemetry::trace::SpanKind;
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{SpanData, SpanExporter},
+};
 use switchtower_data_plane::{
     auth::{Credentials, Keyring},
-    call::{Call, Face, Refusal, Reply, new_request_id},
+    call::{Arrival, Call, Face, Refusal, Reply, new_request_id},
     current::Current,
     infer::Node,
-    telemetry::{Telemetry, names},
+    record::Record,
+    telemetry::{
+        Telemetry, names,
+        spans::{Sampler, Spans},
+    },
     trace::TraceContext,
 };
 use switchtower_keys::{self as keys, Pepper, Peppers};
@@ -56,10 +66,40 @@ pub(crate) struct Tower {
     pub(crate) node: Arc<Node>,
     pub(crate) provider: Scripted,
     pub(crate) key: String,
+    kept: Kept,
+}
+
+/// An exporter that keeps the spans.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanExporter for Kept {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.0.lock().unwrap().extend(batch);
+        Ok(())
+    }
+}
+
+/// An attribute of a span, as text; empty where it has none of this name.
+pub(crate) fn attribute(span: &SpanData, name: &str) -> String {
+    let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+    found.map(|attribute| attribute.value.to_string()).unwrap_or_default()
 }
 
 impl Tower {
     pub(crate) fn new() -> Self {
+        Self::of(Kept::default(), None)
+    }
+
+    /// A tower that keeps every span.
+    pub(crate) fn watched() -> Self {
+        let kept = Kept::default();
+        let sampler = Sampler { ratio: 1.0, parent_based: false };
+        let spans = Spans::through(kept.clone(), sampler, names::FIRST, Resource::builder_empty().build());
+        Self::of(kept, Some(spans))
+    }
+
+    fn of(kept: Kept, spans: Option<Spans>) -> Self {
         let pepper = Pepper::new([7; 32]);
         let (record, issued) =
             keys::new_key("app", &pepper, SystemTime::now(), None, &[3; keys::KEY_RANDOM_BYTES]).unwrap();
@@ -71,10 +111,16 @@ impl Tower {
             current,
             keys: ArcSwap::from_pointee(Keyring::new(&[record], &Peppers::first(pepper)).unwrap()),
             provider: Arc::new(provider.clone()),
-            telemetry: Arc::new(Telemetry::new(names::FIRST, None)),
+            telemetry: Arc::new(Telemetry::new(names::FIRST, spans)),
             region: "us-east-1".into(),
         };
-        Tower { node: Arc::new(node), provider, key: issued.bearer }
+        Tower { node: Arc::new(node), provider, key: issued.bearer, kept }
+    }
+
+    pub(crate) fn record(&self, operation: Operation) -> Record {
+        let (id, received, trace) = (new_request_id(), Instant::now(), TraceContext::begun());
+        let arrival = Arrival { id, face: Face::Bedrock, operation, received, trace };
+        Record::begin(arrival, SystemTime::now(), &self.node.telemetry)
     }
 
     pub(crate) fn call(&self, route: &str, operation: Operation) -> Call {
@@ -82,25 +128,24 @@ impl Tower {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", self.key)).unwrap());
         let body = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}]}"#;
         Call {
-            id: new_request_id(),
-            face: Face::Bedrock,
             credentials: Credentials::of_headers(&headers),
-            received: Instant::now(),
             deadline: None,
-            trace: TraceContext::begun(),
             metadata: vec![("name".to_owned(), "Ada".to_owned())],
             route: route.to_owned(),
-            operation,
             request: Ok(Request::read(operation, Bytes::from_static(body.as_bytes())).unwrap()),
         }
     }
 
+    pub(crate) async fn infer(&self, call: Call, operation: Operation) -> Result<Reply, Refusal> {
+        self.node.infer(call, self.record(operation)).await
+    }
+
     pub(crate) async fn whole(&self, route: &str) -> Result<Reply, Refusal> {
-        self.node.infer(self.call(route, Operation::Converse)).await
+        self.infer(self.call(route, Operation::Converse), Operation::Converse).await
     }
 
     pub(crate) async fn stream(&self, route: &str) -> Result<Reply, Refusal> {
-        self.node.infer(self.call(route, Operation::ConverseStream)).await
+        self.infer(self.call(route, Operation::ConverseStream), Operation::ConverseStream).await
     }
 
     /// How many requests of a route ended so, by the metrics.
@@ -108,6 +153,45 @@ impl Tower {
         let line = format!(r#"switchtower_requests_total{{face="bedrock",route="{route}",outcome="{outcome}"}} "#);
         let text = self.node.telemetry.metrics.text();
         text.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Face, route and outcome of the only request that there was.
+    ///
+    /// # Panics
+    /// Metrics and spans do not tell of exactly one request, or not the same of it, or it has not ended.
+    pub(crate) fn only_record(&self) -> (String, String, String) {
+        assert!(self.in_flight().ends_with(" 0"), "{}", self.in_flight());
+        let counted = self.metrics("switchtower_requests_total{");
+        let [one] = counted.as_slice() else { panic!("one record: {counted:#?}") };
+        let spans = self.spans(&SpanKind::Server);
+        let [span] = spans.as_slice() else { panic!("one span: {spans:#?}") };
+        let of = |name| attribute(span, name);
+        let (face, route, outcome) = (of("switchtower.face"), of("switchtower.route"), of("switchtower.outcome"));
+        let labels = format!(r#"switchtower_requests_total{{face="{face}",route="{route}",outcome="{outcome}"}} 1"#);
+        assert_eq!(*one, labels);
+        (face, route, outcome)
+    }
+
+    /// What became of the attempts, by their metric and by their spans: the word and the error's type.
+    pub(crate) fn attempts(&self) -> (Vec<String>, Vec<String>) {
+        let counted = self.metrics("switchtower_attempts_total{");
+        let word = |line: &String| line.split("outcome=\"").nth(1).unwrap().replace("\"}", "");
+        let spans = self.spans(&SpanKind::Client);
+        let mut words: Vec<_> = counted.iter().map(word).collect();
+        words.sort_unstable();
+        (words, spans.iter().map(|span| attribute(span, "switchtower.failure")).collect())
+    }
+
+    /// The lines of the metrics that begin so.
+    pub(crate) fn metrics(&self, begin: &str) -> Vec<String> {
+        let text = self.node.telemetry.metrics.text();
+        text.lines().filter(|line| line.starts_with(begin)).map(str::to_owned).collect()
+    }
+
+    /// The spans of a kind.
+    pub(crate) fn spans(&self, kind: &SpanKind) -> Vec<SpanData> {
+        self.node.telemetry.flush();
+        self.kept.0.lock().unwrap().iter().filter(|span| span.span_kind == *kind).cloned().collect()
     }
 
     pub(crate) fn in_flight(&self) -> String {

@@ -9,7 +9,7 @@ use switchtower_policy::failure::Class;
 
 use super::super::headers;
 use crate::{
-    call::{Reason, Refusal, RequestId},
+    call::{Reason, Refusal, RequestId, Unread},
     server::Body,
 };
 
@@ -33,6 +33,12 @@ impl Form {
             Reason::SignatureExpired => (403, "InvalidSignatureException"),
             Reason::UnknownRoute { .. } => (404, "ResourceNotFoundException"),
             Reason::Invalid { .. } => (400, "ValidationException"),
+            Reason::Unread(Unread::Method) => (405, "UnknownOperationException"),
+            Reason::Unread(Unread::Kind) => (415, "ValidationException"),
+            Reason::Unread(Unread::TooLarge) => (413, "ValidationException"),
+            Reason::Unread(Unread::CutShort) => (400, "ValidationException"),
+            // A name that AWS SDKs try again: nothing has been done.
+            Reason::Unread(Unread::TooSlow) => (408, "RequestTimeoutException"),
             Reason::DeadlineExceeded => (408, "ModelTimeoutException"),
             Reason::Unready => (503, "ServiceUnavailableException"),
             Reason::Upstream { class, .. } => return Self::of_class(*class),
@@ -63,7 +69,7 @@ impl Form {
     }
 }
 
-/// A refusal by [`crate::infer`].
+/// A refusal: by [`crate::infer`], or of a request that never came so far.
 pub(super) fn refused(refusal: &Refusal, id: &RequestId) -> Response<Body> {
     let Form { status, kind } = Form::of(&refusal.reason);
     let mut response = response(status, kind, &refusal.message, id);
@@ -74,8 +80,10 @@ pub(super) fn refused(refusal: &Refusal, id: &RequestId) -> Response<Body> {
     if let Some(after) = refusal.retry_after {
         retry_after(after, headers);
     }
-    if status == 401 {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    match status {
+        401 => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        405 => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
+        _ => {}
     }
     response
 }
@@ -87,29 +95,16 @@ fn retry_after(after: Duration, headers: &mut HeaderMap) {
     headers.insert(header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
 }
 
-pub(super) fn method_not_allowed(id: &RequestId) -> Response<Body> {
-    let message = "Converse and ConverseStream are called by POST";
-    let mut response = response(405, "UnknownOperationException", message, id);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    response
-}
-
-pub(super) fn not_json(id: &RequestId) -> Response<Body> {
-    response(415, "ValidationException", "the body must be JSON: send `content-type: application/json`", id)
-}
-
-pub(super) fn too_large(most: usize, id: &RequestId) -> Response<Body> {
-    let message = format!("the body is larger than this node takes: at most {most} bytes");
-    response(413, "ValidationException", &message, id)
-}
-
-pub(super) fn cut_short(id: &RequestId) -> Response<Body> {
-    response(400, "ValidationException", "the body was cut short", id)
-}
-
-/// Under a name that AWS SDKs try again: nothing has been done.
-pub(super) fn too_slow(id: &RequestId) -> Response<Body> {
-    response(408, "RequestTimeoutException", "the body came too slowly", id)
+/// The refusal of a request whose body is not there; `most` bytes are taken.
+pub(super) fn unread(why: Unread, most: usize) -> Refusal {
+    let message = match why {
+        Unread::Method => "Converse and ConverseStream are called by POST".to_owned(),
+        Unread::Kind => "the body must be JSON: send `content-type: application/json`".to_owned(),
+        Unread::TooLarge => format!("the body is larger than this node takes: at most {most} bytes"),
+        Unread::TooSlow => "the body came too slowly".to_owned(),
+        Unread::CutShort => "the body was cut short".to_owned(),
+    };
+    Refusal { reason: Reason::Unread(why), message, retry_after: None, served: None }
 }
 
 fn response(status: u16, kind: &'static str, message: &str, id: &RequestId) -> Response<Body> {
@@ -159,6 +154,6 @@ mod tests {
 
     #[test]
     fn another_method_is_told_which_is_right() {
-        assert_eq!(method_not_allowed(&"00ff".into()).headers()["allow"], "POST");
+        check(Reason::Unread(Unread::Method), 405, "UnknownOperationException", Some(("allow", "POST")));
     }
 }

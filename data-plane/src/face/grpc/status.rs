@@ -15,7 +15,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    call::{Reason, Refusal},
+    call::{Reason, Refusal, Unread},
     face::headers::{request_id_header, served_headers},
     record::Served,
 };
@@ -34,6 +34,7 @@ pub(super) fn refused(refusal: &Refusal, request_id: &str) -> Status {
         Reason::Unauthenticated | Reason::SignatureExpired => (Code::Unauthenticated, None),
         Reason::UnknownRoute { .. } => (Code::NotFound, None),
         Reason::Invalid { .. } => (Code::InvalidArgument, None),
+        Reason::Unread(why) => (code_of(*why), None),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, None),
         Reason::Unready => (Code::Unavailable, None),
         Reason::Upstream { class, code } => (class.map_or(Code::Unavailable, upstream), code.as_deref()),
@@ -47,6 +48,39 @@ pub(super) fn refused(refusal: &Refusal, request_id: &str) -> Status {
         return status(code, &in_words(problems), details, headers(request_id, served));
     }
     status(code, &refusal.message, details, headers(request_id, served))
+}
+
+/// What tonic says of such a request: ours says the same.
+fn code_of(why: Unread) -> Code {
+    match why {
+        Unread::Method | Unread::Kind => Code::Unimplemented,
+        Unread::TooLarge => Code::OutOfRange,
+        Unread::TooSlow => Code::DeadlineExceeded,
+        Unread::CutShort => Code::DataLoss,
+    }
+}
+
+/// Why tonic refused the message of a method that there is, by the code that it gave.
+pub(super) fn why_unread(code: Code) -> Reason {
+    Reason::Unread(match code {
+        Code::Unimplemented => Unread::Kind,
+        Code::OutOfRange | Code::ResourceExhausted => Unread::TooLarge,
+        Code::DeadlineExceeded => Unread::TooSlow,
+        Code::DataLoss => Unread::CutShort,
+        _ => {
+            let message = "is no message of this service".to_owned();
+            return Reason::Invalid { problems: vec![Malformed { field: None, message }] };
+        }
+    })
+}
+
+/// A request that tonic refused, in tonic's code and words: as callers know them from elsewhere, with the reason and
+/// the id that every refusal of ours has.
+pub(super) fn unread(status: &Status, refusal: &Refusal, request_id: &str) -> Status {
+    let mut headers = status.metadata().clone().into_headers();
+    request_id_header(request_id, &mut headers);
+    let details = details(&refusal.reason.as_str().to_ascii_uppercase(), request_id, None, None);
+    self::status(status.code(), status.message(), details, headers)
 }
 
 /// The first problem with its field, for people; programs have the details.
@@ -203,6 +237,17 @@ mod tests {
         check(Reason::SignatureExpired, Code::Unauthenticated, "SIGNATURE_EXPIRED");
         check(Reason::UnknownRoute { nearest: Vec::new() }, Code::NotFound, "UNKNOWN_ROUTE");
         check(Reason::Invalid { problems: Vec::new() }, Code::InvalidArgument, "INVALID");
+        for (why, code, word) in [
+            (Unread::Method, Code::Unimplemented, "UNKNOWN_METHOD"),
+            (Unread::Kind, Code::Unimplemented, "UNSUPPORTED_BODY"),
+            (Unread::TooLarge, Code::OutOfRange, "BODY_TOO_LARGE"),
+            (Unread::TooSlow, Code::DeadlineExceeded, "BODY_TOO_SLOW"),
+            (Unread::CutShort, Code::DataLoss, "BODY_CUT_SHORT"),
+        ] {
+            check(Reason::Unread(why), code, word);
+            assert_eq!(why_unread(code), Reason::Unread(if why == Unread::Method { Unread::Kind } else { why }));
+        }
+        assert_eq!(why_unread(Code::Internal).as_str(), "invalid");
         check(Reason::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         check(Reason::Unready, Code::Unavailable, "UNREADY");
         check(Reason::Upstream { class: None, code: None }, Code::Unavailable, "NO_TARGET");
