@@ -1,7 +1,8 @@
 //! THE request path. It knows no face and no provider's wire; the order of things is the order of lines.
 //!
-//! The record was begun by the face, when the head was there; here it is told what is found out, and goes with the reply.
 //! authenticate → load the policy once → route, flags, plan (pure) → attempts → the reply, whose record ends with it.
+//!
+//! The record comes with the call: the face began it when the head was there, for requests that never come so far.
 
 use std::{
     fmt,
@@ -45,7 +46,7 @@ impl fmt::Debug for Node {
 }
 
 impl Node {
-    /// Answers one request.
+    /// Answers one request, whose record its face has begun.
     ///
     /// Cancel safe: dropping the future, or the stream of the reply, cancels the call upstream and ends the record.
     ///

@@ -138,7 +138,7 @@ impl Metrics {
         registry.register("switchtower_attempts", "Attempts at targets", metrics.attempts.clone());
         registry.register_with_unit(
             names.operation_duration,
-            "Attempts: to the end of a unary answer, to the first content of a stream, or to the failure",
+            "Attempts: to the end of a unary answer, to the first content of a stream, to the failure, or until left",
             Unit::Seconds,
             metrics.attempt_duration.clone(),
         );

@@ -24,6 +24,11 @@ fn essence(reply: &Reply) -> (u16, HeaderMap, bytes::Bytes) {
     (reply.status, headers, reply.body.clone())
 }
 
+/// How many requests of the Bedrock face were refused so before their route was known.
+async fn refused(tower: &Tower, outcome: &str) -> f64 {
+    tower.metric(&format!(r#"switchtower_requests_total{{face="bedrock",route="",outcome="{outcome}"}}"#)).await
+}
+
 #[tokio::test]
 async fn a_body_that_cannot_be_read_is_refused_with_the_member_that_is_wrong() {
     let tower = Tower::up().await;
@@ -102,6 +107,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
 
     let reply = tower.send_two(tower.post("/model/chat/converse"), " ".repeat(1500)).await;
     assert_eq!(reply.status, 413);
+    assert_eq!(refused(&tower, "body_too_large").await, 3.0);
     assert_eq!(tower.fake.counts().requests(), 0);
     tower.assert_serves().await;
 }
@@ -124,6 +130,7 @@ async fn a_body_that_is_cut_short_is_neither_sent_on_nor_waited_for() {
     }
     let nonsense = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0xff; 64]].concat();
     wire::send_bytes(tower.address(), &nonsense).await;
+    assert_eq!(refused(&tower, "body_cut_short").await, 1.0, "of what is no request there is no record");
     assert_eq!(tower.fake.counts().requests(), 0);
     tower.assert_serves().await;
 }
@@ -143,6 +150,7 @@ async fn a_body_of_another_kind_or_another_method_is_refused() {
         let reply = tower.send(request, "").await;
         assert_eq!((reply.status, reply.header("x-amzn-errortype")), (405, "UnknownOperationException"));
     }
+    assert_eq!((refused(&tower, "unsupported_body").await, refused(&tower, "unknown_method").await), (3.0, 3.0));
     tower.assert_serves().await;
 }
 

@@ -114,6 +114,10 @@ async fn errors_are_exported_whatever_the_sampler_says_and_nothing_else() {
     // The attempt whose stream broke after its head failed too.
     let attempts: Vec<_> = spans.iter().filter(|span| span.kind == SpanKind::Client as i32).collect();
     assert_eq!(attempts.len(), 2, "{spans:#?}");
+    for outcome in ["ok", "invalid", "broken"] {
+        let line = format!(r#"switchtower_attempts_total{{target="bedrock/{EAST}/{SONNET}",outcome="{outcome}"}}"#);
+        assert_eq!(tower.metric(&line).await, 1.0, "{}", tower.metrics().await);
+    }
     for attempt in attempts {
         assert!(attribute(attempt, "switchtower.failure").is_some());
         assert_eq!(attempt.status.as_ref().unwrap().code, StatusCode::Error as i32, "{attempt:#?}");
@@ -198,5 +202,22 @@ async fn a_request_is_one_readable_line() {
     let raw = logs::all().lines().find(|line| line.contains(id)).unwrap().to_owned();
     for member in line.as_object().unwrap().keys() {
         assert_eq!(raw.matches(&format!("\"{member}\":")).count(), 1, "a member that stands twice: {raw}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_unread_is_a_line_too() {
+    let tower = Tower::start(Setup { most_body_bytes: 10, ..Setup::default() }).await;
+    let reply = tower.converse("chat", &prompt("good morning")).await;
+    assert_eq!(reply.status, 413);
+    let lines = logs::lines_with(&[reply.header("x-switchtower-request-id")]);
+    let [line] = lines.as_slice() else { panic!("{lines:#?}") };
+    for (member, expected) in [
+        ("level", json!("WARN")),
+        ("face", json!("bedrock")),
+        ("route", json!("")),
+        ("reason", json!("body_too_large")),
+    ] {
+        assert_eq!(line[member], expected, "{member}: {line}");
     }
 }
