@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use crate::telemetry::log::Format;
+use switchtower_telemetry::log::Format;
 
 /// Serves requests as the policy says.
 #[derive(Clone, Debug, Parser)]

@@ -10,10 +10,11 @@ use switchtower_data_plane::{
     server::tls,
     source::Files,
     start::{Keys, Options, start},
-    telemetry::{Telemetry, log, names::Generation, spans::Spans},
+    telemetry::{Telemetry, log::SAID, names::Generation, spans::Spans},
     upstream,
 };
 use switchtower_provider::bedrock::credentials;
+use switchtower_telemetry::{export::Exporter, log};
 use tokio::signal::unix::{SignalKind, signal};
 
 // Made for many small allocations on several threads, which is what requests are.
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = log::start(args.log_format, &args.log, false) {
+    if let Err(error) = log::start(args.log_format, &args.log, false, &SAID) {
         eprintln!("switchtower-node: --log: {error}");
         return ExitCode::from(USAGE);
     }
@@ -77,7 +78,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("{config}");
     let var = |name: &str| std::env::var(name).ok();
     let names = Generation::of(var("OTEL_SEMCONV_STABILITY_OPT_IN").as_deref());
-    let spans = Spans::from_env(&var, names).map_err(anyhow::Error::msg)?;
+    let exporter = Exporter::from_env(&var, "switchtower-node").map_err(anyhow::Error::msg)?;
+    let spans = exporter.map(|exporter| Spans::new(exporter, names));
     let provider = upstream::bedrock(&config.upstreams, &var)?;
     let tls = config.tls.as_ref().map(|(cert, key)| tls::read(cert, key)).transpose().map_err(all)?;
     let running = start(Options {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::{
     call::{Arrival, Face, Reason, Refusal, RequestId},
     telemetry::Telemetry,
-    trace::{TraceContext, new_span},
+    trace::{self, TraceContext, new_span},
 };
 
 /// What served a request, as it is told to the caller.
@@ -308,7 +308,7 @@ impl Record {
             code: None,
             duration: Duration::ZERO,
         });
-        facts.trace.headers(span.id, facts.sampled)
+        Some(trace::headers(&facts.trace, span.id, facts.sampled))
     }
 
     /// The attempt that began last failed.

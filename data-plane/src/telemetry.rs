@@ -37,7 +37,7 @@ impl Telemetry {
     /// Whether the spans of a trace are kept whatever comes of the request.
     #[must_use]
     pub fn samples(&self, trace: &TraceContext) -> bool {
-        self.spans.as_ref().is_some_and(|spans| spans.sampler.samples(trace))
+        self.spans.as_ref().is_some_and(|spans| spans.exporter.sampler.samples(trace))
     }
 
     /// The empty name, shared.
@@ -65,7 +65,7 @@ impl Telemetry {
     /// Sends what is still queued; for the end of the process. Blocks for at most some seconds.
     pub fn flush(&self) {
         if let Some(spans) = &self.spans {
-            spans.flush();
+            spans.exporter.flush();
         }
     }
 }

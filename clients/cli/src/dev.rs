@@ -15,8 +15,9 @@ use std::{
 use switchtower_data_plane::{
     source::Files,
     start::{Keys, Options, Running, start},
-    telemetry::{Telemetry, log, names::Generation, spans::Spans},
+    telemetry::{Telemetry, log::SAID, names::Generation, spans::Spans},
 };
+use switchtower_telemetry::{export::Exporter, log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +153,7 @@ fn policy(args: &Args) -> Result<PathBuf, Failure> {
 fn start_log(filter: &str, output: Output) -> Result<(), Failure> {
     let format = if output.is_json() { log::Format::Json } else { log::Format::Text };
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    log::start(format, filter, colours).map_err(|error| {
+    log::start(format, filter, colours, &SAID).map_err(|error| {
         Failure::usage(format!("--log: {error}"))
             .next("write a filter such as `info` or `warn,switchtower::request=info`")
     })
@@ -161,7 +162,8 @@ fn start_log(filter: &str, output: Output) -> Result<(), Failure> {
 fn telemetry() -> Result<Arc<Telemetry>, Failure> {
     let var = |name: &str| std::env::var(name).ok();
     let names = Generation::of(var("OTEL_SEMCONV_STABILITY_OPT_IN").as_deref());
-    let spans = Spans::from_env(&var, names).map_err(Failure::usage)?;
+    let exporter = Exporter::from_env(&var, "switchtower-dev").map_err(Failure::usage)?;
+    let spans = exporter.map(|exporter| Spans::new(exporter, names));
     Ok(Arc::new(Telemetry::new(names, spans)))
 }
 

@@ -18,6 +18,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use http::HeaderMap;
+use prost::Message as _;
 use switchtower_policy::failure::Class;
 use switchtower_proto::inference::v1::{
     GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse,
@@ -86,6 +87,11 @@ impl InferenceService for Inference {
         let call = call(Operation::Converse, &headers, record.received(), Some(message), &At::ROOT);
         match self.node.infer(call, record).await {
             Ok(Reply::Whole(reply)) => match response::whole(&reply.answer, &reply.ended, reply.served()) {
+                // Tonic would refuse it where nobody is left to record that.
+                Ok(message) if message.encoded_len() > ANSWER_BYTES => {
+                    let problem = format!("the answer is longer than {ANSWER_BYTES} bytes");
+                    Err(untold(Reply::Whole(reply), &problem))
+                }
                 Ok(message) => {
                     let response = with_headers(message, reply.served());
                     reply.told();

@@ -20,15 +20,13 @@ use switchtower_data_plane::{
     current::Current,
     infer::Node,
     record::Record,
-    telemetry::{
-        Telemetry, names,
-        spans::{Sampler, Spans},
-    },
+    telemetry::{Telemetry, names, spans::Spans},
     trace::TraceContext,
 };
 use switchtower_keys::{self as keys, Pepper, Peppers};
 use switchtower_policy::{File, catalogue::Usage, load};
 use switchtower_provider::{Operation, bedrock::request::Request, scripted::Scripted};
+use switchtower_telemetry::export::{Exporter, Sampler};
 use tokio::time::Instant;
 
 /// The targets of [`POLICY`], in the order of a request's plan from a node in us-east-1.
@@ -95,7 +93,8 @@ impl Tower {
     pub(crate) fn watched() -> Self {
         let kept = Kept::default();
         let sampler = Sampler { ratio: 1.0, parent_based: false };
-        let spans = Spans::through(kept.clone(), sampler, names::FIRST, Resource::builder_empty().build());
+        let spans =
+            Spans::new(Exporter::through(kept.clone(), sampler, Resource::builder_empty().build()), names::FIRST);
         Self::of(kept, Some(spans))
     }
 

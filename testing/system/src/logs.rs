@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use switchtower_data_plane::telemetry::log;
+use switchtower_telemetry::log;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// More than any operator turns on: every line of the node, and all but the chatter of libraries.

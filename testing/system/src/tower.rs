@@ -28,6 +28,7 @@ use switchtower_provider::bedrock::{
     credentials::{Credentials, SharedCredentialsProvider, Trust},
     endpoint::Endpoints,
 };
+use switchtower_telemetry::export::Exporter;
 use tempfile::TempDir;
 
 use crate::{
@@ -324,7 +325,8 @@ fn telemetry(collector: Option<&Collector>, sampler: Option<&'static str>) -> Te
         "OTEL_TRACES_SAMPLER" => sampler.map(str::to_owned),
         _ => None,
     };
-    Telemetry::new(names::FIRST, Spans::from_env(&var, names::FIRST).expect("an exporter"))
+    let exporter = Exporter::from_env(&var, "switchtower-node").expect("an exporter");
+    Telemetry::new(names::FIRST, exporter.map(|exporter| Spans::new(exporter, names::FIRST)))
 }
 
 fn bedrock(fake: &FakeBedrock, east: Option<String>, [id, secret, token]: &[String; 3]) -> Bedrock {
