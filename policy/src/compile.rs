@@ -4,8 +4,8 @@
 //! [`crate::document`] the only module that sees protobuf. Every section is compiled even where an earlier one is wrong;
 //! a name whose entry is wrong is still a name, so that one mistake is one violation.
 //!
-//! Models, flags and routes get their indices in the order of their names, and the revision comes from the encoded
-//! bytes, whose maps are sorted: the same policy gives the same snapshot, whatever files it came from.
+//! Models, flags and routes get their indices in the order of their names, and the revision comes from the digest of
+//! the policy's items, which are sorted: the same policy gives the same snapshot, whatever files it came from.
 
 mod caller;
 mod flag;
@@ -25,9 +25,7 @@ use std::{
     sync::Arc,
 };
 
-use aws_lc_rs::digest;
 use hashbrown::HashMap;
-use prost::Message;
 use switchtower_proto::policy::v1;
 
 use crate::{
@@ -36,6 +34,7 @@ use crate::{
     condition::{self, Condition, FlagLookup, Scope},
     document::{File, read},
     flag::Type,
+    items,
     snapshot::{FlagIndex, Guardrail, Model, ModelIndex, RouteIndex, Target},
     violation::{Severity, Violation, Violations, nearest},
 };
@@ -152,9 +151,10 @@ fn build(policy: &v1::Policy) -> (Option<Snapshot>, Vec<Violation>) {
     (Some(snapshot), compiler.violations.into_vec())
 }
 
+/// The digest is the control plane's, so that a node that runs from files and one that does not tell the same of the same.
 fn revision(policy: &v1::Policy) -> String {
-    let digest = digest::digest(&digest::SHA256, &policy.encode_to_vec());
-    digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = items::digest(&items::items(policy));
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is compiled so far.

@@ -26,6 +26,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod flag;
+pub mod items;
 pub mod plan;
 pub mod route;
 pub mod snapshot;

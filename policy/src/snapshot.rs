@@ -276,10 +276,18 @@ impl Allowed {
 }
 
 impl Snapshot {
-    /// What this snapshot was compiled from: the first 12 digits of the digest of the policy's bytes.
+    /// What this snapshot was compiled from: the revision's number, or the first 12 digits of the digest of the policy's
+    /// items where nothing numbered them.
     #[must_use]
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
+    }
+
+    /// This snapshot as the revision of this number.
+    #[must_use]
+    pub fn numbered(mut self, number: u64) -> Snapshot {
+        self.revision = number.to_string().into();
+        self
     }
 
     /// The environment's name.
