@@ -27,12 +27,17 @@ use hashbrown::HashSet;
 use prost::Message;
 use switchtower_proto::policy::v1;
 
+pub(crate) use self::{
+    delta::pairs,
+    kind::Kind,
+    schema::{Field, Holds, Message as Table, Tables, tables},
+    wire::{Raw, parts, varints},
+};
 pub use self::{
     delta::{Mismatch, apply_delta, delta},
     read::{Lenient, MAX_BYTES, MAX_TOLD, policy, strict},
     schema::{Schema, schema},
 };
-use self::{kind::Kind, schema::tables};
 
 /// Takes a policy apart: one item for its settings and one for each of its names, in canonical bytes, ascending by kind,
 /// then name.

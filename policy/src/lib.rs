@@ -19,6 +19,7 @@ pub mod bucket;
 pub mod catalogue;
 pub mod compile;
 pub mod condition;
+pub mod diff;
 pub mod document;
 pub mod explain;
 pub mod facts;

@@ -6,7 +6,10 @@
 mod bad_input;
 mod bucket_vectors;
 mod decisions;
+mod evolution;
 mod examples;
+mod generated;
+mod items;
 mod properties;
 mod purity;
 mod scale;
