@@ -2,7 +2,13 @@
 
 use std::{fmt::Write, time::Instant};
 
-use switchtower_policy::{File, load, read};
+use switchtower_policy::{
+    File,
+    diff::diff,
+    items::{digest, items, policy, strict, used},
+    load, read,
+};
+use switchtower_proto::policy::v1;
 
 use crate::support::file;
 
@@ -44,6 +50,45 @@ fn ten_thousand_routes_load() {
     println!("10 000 routes, {} bytes: {loaded:?}, of which reading {:?}", policy.bytes.len(), begun.elapsed());
     assert_eq!(reading.policy.routes.len(), 10_000);
     assert_eq!(compiled.snapshot.routes().len(), 10_000);
+}
+
+#[expect(clippy::disallowed_methods, reason = "it tells how long reading takes")]
+#[test]
+fn ten_thousand_items_are_taken_apart_read_and_compared() {
+    let written = read(&[policy_with(10_000)]).policy;
+    let mut begun = Instant::now();
+    let mut told = String::new();
+    let mut lap = |what: &str| {
+        write!(told, " {what} {:?}", begun.elapsed()).unwrap();
+        begun = Instant::now();
+    };
+    let apart = items(&written);
+    lap("items");
+    assert_ne!(digest(&apart), digest(&[]));
+    lap("digest");
+    let together = policy(&apart).unwrap();
+    lap("policy");
+    strict(&apart).unwrap();
+    lap("strict");
+    let used = used(&apart);
+    lap("used");
+    let changes = diff(&[], &apart);
+    lap("diff");
+    println!("{} items:{told}", apart.len());
+    assert_eq!(together.policy, written);
+    assert_eq!(changes.len(), apart.len());
+    assert!(used.contains("Split.weights"));
+}
+
+/// Two lists of rules that have nothing in common, the longest that a message can hold: told in bounded time.
+#[test]
+fn the_longest_lists_are_compared() {
+    let route = |when: &str| {
+        let rule = v1::Rule { when: when.to_owned(), ..Default::default() };
+        let route = v1::Route { rules: vec![rule; 200_000], ..Default::default() };
+        items(&v1::Policy { routes: [("r".to_owned(), route)].into(), ..Default::default() })
+    };
+    assert_eq!(diff(&route("a"), &route("b")).len(), 200_000);
 }
 
 #[test]
