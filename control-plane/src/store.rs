@@ -10,8 +10,10 @@
 //! - **Every write is a compare-and-set.** A transaction has at least one [`Condition`], and happens only if all of them
 //!   hold; [`Outcome::Conflict`] says that one did not. Transactions happen one after the other, as if there were no
 //!   others at the same time, and whoever reads after an acknowledgement sees it (strict serialisability).
-//! - **Versions.** Each transaction that happens has a [`Version`] higher than every one before, also over restarts; all
-//!   that it wrote carries it. Versions are compared and never counted with: a store that others write to as well has gaps.
+//! - **Versions.** Each transaction that changes something has a [`Version`] higher than every one before, also over
+//!   restarts; all that it wrote carries it. One that changes nothing (it writes nothing, or only deletes what is not
+//!   there) has the version of the last that did. Versions are compared and never counted with: a store that others write
+//!   to as well has gaps.
 //! - **A wake-up is not a message.** [`Store::changes`] tells that something changed up to a version, soon after it did. It
 //!   may tell of several changes at once, of none of interest, or (when a connection was lost) late. What is true is read
 //!   back, and readers read again every minute whether they were woken or not.
@@ -24,21 +26,34 @@
 //! - **Compaction.** Values are not kept beyond their deletion or replacement, in the sense that nothing can read them.
 //!   [`Store::compact`] gives back the room that they took. It changes nothing that can be read.
 //! - **Limits.** A key is 1 to [`MAX_KEY_BYTES`] bytes, a value up to [`MAX_VALUE_BYTES`], a transaction up to
-//!   [`MAX_WRITES`] writes and [`MAX_TRANSACTION_BYTES`]. Beyond, it is refused as [`Error::TooLarge`], whatever the store
-//!   could hold: they are those of etcd's defaults, so that what works on one store works on the others.
+//!   [`MAX_WRITES`] writes, as many conditions, and [`MAX_TRANSACTION_BYTES`]. Beyond, it is refused as
+//!   [`Error::TooLarge`], whatever the store could hold: they are those of etcd's defaults, so that what works on one
+//!   store works on the others. Two writes of one key are refused as [`Error::WrittenTwice`].
+//! - **What is told first.** Limits, then conditions, then leases: a transaction with a condition that does not hold is a
+//!   [`Outcome::Conflict`] whether or not its lease is over.
+
+mod check;
+#[cfg(test)]
+#[macro_use]
+mod contract;
+pub mod embedded;
+mod leases;
+pub mod memory;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::{embedded::Embedded, memory::Memory};
+
 /// Longest key in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 /// Longest value in bytes: a chunk of 1 MiB and some.
 pub const MAX_VALUE_BYTES: usize = (1 << 20) + 4096;
-/// Most writes of one transaction.
+/// Most writes of one transaction, and most conditions.
 pub const MAX_WRITES: usize = 100;
-/// Most bytes of one transaction, keys and values together.
+/// Most bytes of one transaction: the keys and values that it writes, together.
 pub const MAX_TRANSACTION_BYTES: usize = 1_400_000;
 
 /// What a store's calls give. Dropping it before it is done leaves open whether a transaction happened.
@@ -64,7 +79,7 @@ pub struct Entry {
 pub struct Range {
     /// What their keys begin with.
     pub prefix: String,
-    /// Only keys after this one (before it, where `newest_first`); empty: from the beginning.
+    /// Only keys after this one (before it, where `descending`); empty: from the beginning.
     pub after: String,
     /// Most entries, 1 or more.
     pub limit: usize,
@@ -179,6 +194,9 @@ pub enum Error {
     /// Too large for any store: see the contract's limits. Nothing happened.
     #[error("{0}")]
     TooLarge(String),
+    /// It writes this key twice: which one counts, nobody said. Nothing happened.
+    #[error("a transaction writes {0:?} twice: write it once")]
+    WrittenTwice(String),
     /// There is no room. Nothing happened; reading goes on.
     #[error("the store has no room left: free some on its disk, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
