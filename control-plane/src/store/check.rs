@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Condition, Error, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Transaction, Write,
-};
+use super::{Condition, Error, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Transaction, Write};
 
 /// Refuses a transaction beyond the contract's limits, or one that writes a key twice.
 pub(super) fn check(transaction: &Transaction) -> Result<(), Error> {
@@ -35,9 +33,9 @@ pub(super) fn check(transaction: &Transaction) -> Result<(), Error> {
         }
     }
     match size(transaction) {
-        bytes if bytes > MAX_TRANSACTION_BYTES => Err(Error::TooLarge(format!(
-            "a transaction writes {bytes} bytes: {MAX_TRANSACTION_BYTES} is the most"
-        ))),
+        bytes if bytes > MAX_TRANSACTION_BYTES => {
+            Err(Error::TooLarge(format!("a transaction writes {bytes} bytes: {MAX_TRANSACTION_BYTES} is the most")))
+        }
         _ => Ok(()),
     }
 }

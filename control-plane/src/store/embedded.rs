@@ -41,9 +41,7 @@ use self::{
     problem::Problem,
     writer::Order,
 };
-use super::{
-    Answer, Entry, Error, Lease, Outcome, Range, Store, Transaction, Version, check::check, leases::Leases,
-};
+use super::{Answer, Entry, Error, Lease, Outcome, Range, Store, Transaction, Version, check::check, leases::Leases};
 
 /// What can be chosen about an embedded store.
 #[derive(Clone, Copy, Debug)]
@@ -209,5 +207,158 @@ impl Shared {
         let shared = self.clone();
         let done = spawn_blocking(move || shared.handle.read(read)).await;
         done.map_err(|panicked| Error::Unavailable(panicked.into()))?.map_err(Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use bytes::Bytes;
+    use tempfile::TempDir;
+
+    use super::{super::contract::Subject, *};
+    use crate::store::Condition;
+
+    async fn embedded() -> Subject {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let open =
+            |folder: &TempDir| Arc::new(Embedded::open(&folder.path().join("store"), Options::default()).unwrap());
+        let first = open(&folder);
+        let current = Arc::new(Mutex::new(first.clone()));
+        Subject::new(first).reopening(Box::new(move || {
+            let (folder, current) = (folder.clone(), current.clone());
+            Box::pin(async move {
+                let last = current.lock().unwrap().clone();
+                last.close().await;
+                let next = open(&folder);
+                *current.lock().unwrap() = next.clone();
+                next as Arc<dyn Store>
+            })
+        }))
+    }
+
+    contract!(embedded);
+
+    async fn put(store: &Embedded, key: &str, value: impl Into<Bytes>) -> Result<Outcome, Error> {
+        store.commit(Transaction::when(Condition::Absent(key.to_owned())).put(key, value)).await
+    }
+
+    fn open(path: &Path) -> Result<Embedded, FileError> {
+        Embedded::open(path, Options::default())
+    }
+
+    #[tokio::test]
+    async fn a_file_belongs_to_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = open(&path).unwrap();
+        let refused = open(&path).unwrap_err();
+        assert!(matches!(refused, FileError::InUse(_)), "{refused:?}");
+        assert!(refused.to_string().contains("is in use by another process"), "{refused}");
+        let copied = Embedded::restore(&path, &folder.path().join("other")).unwrap_err();
+        assert!(matches!(copied, FileError::InUse(_)), "{copied:?}");
+        store.close().await;
+        assert!(matches!(store.get("a").await, Err(Error::Unavailable(_))));
+        assert!(matches!(put(&store, "a", "1").await, Err(Error::Unavailable(_))));
+        open(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_of_something_else_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let check = |expected: fn(&FileError) -> bool| {
+            let before = fs::read(&path).unwrap();
+            let refused = open(&path).unwrap_err();
+            assert!(expected(&refused), "{refused:?}");
+            before
+        };
+        fs::write(&path, "version: 1\nroutes: []\n".repeat(100)).unwrap();
+        let before = check(|error| matches!(error, FileError::Foreign { .. }));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::remove_file(&path).unwrap();
+        let other = redb::Database::create(&path).unwrap();
+        other.close().unwrap();
+        check(|error| matches!(error, FileError::Foreign { .. }));
+        fs::remove_file(&path).unwrap();
+        open(&path).unwrap().close().await;
+        let newer = redb::Database::open(&path).unwrap();
+        let write = newer.begin_write().unwrap();
+        tables::write_format(&write, tables::FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        newer.close().unwrap();
+        check(|error| matches!(error, FileError::Newer { found: 2, known: 1, .. }));
+        let missing = open(&folder.path().join("no/such/folder")).unwrap_err();
+        assert!(matches!(missing, FileError::Io { .. }), "{missing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_changed_by_others_is_found_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = open(&path).unwrap();
+        let value = vec![0xa5; 100_000];
+        put(&store, "a", value.clone()).await.unwrap();
+        store.close().await;
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(1_000).position(|window| window == &value[..1_000]).unwrap();
+        bytes[at + 500] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let refused = open(&path).unwrap_err();
+        assert!(matches!(refused, FileError::Damaged { .. }), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_a_running_store_is_restored_with_an_epoch_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let store = open(&at("store")).unwrap();
+        put(&store, "a", "1").await.unwrap();
+        let lease = store.grant(Duration::from_secs(60)).await.unwrap();
+        let leased = Transaction::when(Condition::Absent("l".to_owned())).put_leased("l", "1", lease);
+        store.commit(leased).await.unwrap();
+        store.backup(&at("backup")).await.unwrap();
+        let before = *store.changes().borrow();
+        put(&store, "b", "1").await.unwrap();
+
+        assert!(matches!(store.backup(&at("backup")).await, Err(FileError::Exists(_))));
+        assert!(matches!(store.backup(&at("store")).await, Err(FileError::Exists(_))));
+        assert!(matches!(open(&at("backup")), Err(FileError::Backup(_))));
+        assert!(matches!(Embedded::restore(&at("backup"), &at("store")), Err(FileError::Exists(_))));
+        Embedded::restore(&at("backup"), &at("restored")).unwrap();
+        let restored = open(&at("restored")).unwrap();
+        assert_ne!(restored.epoch(), store.epoch());
+        let keys: Vec<_> = restored.list(Range::all("")).await.unwrap().into_iter().map(|entry| entry.key).collect();
+        assert_eq!(keys, ["a"], "what was under a lease of the other is gone");
+        assert!(*restored.changes().borrow() > before);
+        let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["backup", "restored", "store"], "nothing half-written is left");
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_store_that_was_never_closed_is_restored() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let store = open(&at("store")).unwrap();
+        put(&store, "a", "1").await.unwrap();
+        fs::copy(at("store"), at("snapshot")).unwrap();
+        Embedded::restore(&at("snapshot"), &at("restored")).unwrap();
+        let restored = open(&at("restored")).unwrap();
+        assert!(restored.get("a").await.unwrap().is_some());
+        assert_ne!(restored.epoch(), store.epoch());
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_a_store_closes_is_carried_out_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Arc::new(open(&path).unwrap());
+        let keys: Vec<_> = (0..20).map(|number| format!("a/{number}")).collect();
+        let puts = futures_util::future::join_all(keys.iter().map(|key| put(&store, key, "1")));
+        let (outcomes, ()) = tokio::join!(puts, store.close());
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))));
+        assert_eq!(open(&path).unwrap().list(Range::all("")).await.unwrap().len(), 20);
     }
 }

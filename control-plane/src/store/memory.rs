@@ -60,7 +60,11 @@ impl Memory {
             changes: watch::Sender::new(Version::default()),
             leases_changed: Notify::new(),
         };
-        Memory { epoch: format!("memory-{:016x}", fastrand::u64(..)), shared: Arc::new(shared), sweeper: OnceLock::new() }
+        Memory {
+            epoch: format!("memory-{:016x}", fastrand::u64(..)),
+            shared: Arc::new(shared),
+            sweeper: OnceLock::new(),
+        }
     }
 }
 

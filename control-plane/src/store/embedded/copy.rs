@@ -10,7 +10,9 @@ use std::{
 };
 
 use aws_lc_rs::rand;
-use redb::{Builder, Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend,
+};
 
 use super::{
     error::Error as FileError,
@@ -96,10 +98,7 @@ fn open(path: &Path) -> Result<Database, FileError> {
     Builder::new().set_check_integrity_on_open(true).create_with_backend(backend).map_err(failed)
 }
 
-fn change(
-    database: &Database,
-    work: impl FnOnce(&WriteTransaction) -> Result<(), Problem>,
-) -> Result<(), Problem> {
+fn change(database: &Database, work: impl FnOnce(&WriteTransaction) -> Result<(), Problem>) -> Result<(), Problem> {
     let write = database.begin_write()?;
     work(&write)?;
     Ok(write.commit()?)

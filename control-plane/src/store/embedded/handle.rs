@@ -18,8 +18,8 @@ use redb::{Builder, Database, ReadTransaction, ReadableDatabase, StorageBackend,
 
 use super::{
     error::Error as FileError,
-    room::{Attached, Room, Troubles},
     problem::Problem,
+    room::{Attached, Room, Troubles},
     tables,
 };
 use crate::store::Version;
@@ -40,7 +40,10 @@ pub(super) struct Handle {
 }
 
 enum State {
-    Open { database: Database, room: Arc<Room> },
+    Open {
+        database: Database,
+        room: Arc<Room>,
+    },
     /// The disk failed, and opening anew did, too; it is tried again by whoever comes next.
     Failed(Problem),
     Closed,

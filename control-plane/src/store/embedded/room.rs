@@ -130,6 +130,8 @@ impl Room {
 
     fn fill(&self, from: u64, to: u64) -> io::Result<()> {
         self.file.set_len(to)?;
+        // Before anything is written there, or a crash may leave a length between the two, which the database refuses.
+        self.file.sync_data()?;
         let zeros = vec![0; STEP];
         for (from, bytes) in steps(from, to) {
             self.file.write(from, &zeros[..bytes])?;

@@ -48,16 +48,25 @@ pub(super) fn write_head(write: &WriteTransaction, head: &Head) -> Result<(), Pr
     Ok(())
 }
 
+/// What a later version may write.
+#[cfg(test)]
+pub(super) fn write_format(write: &WriteTransaction, format: u64) -> Result<(), Problem> {
+    write.open_table(STORE)?.insert("format", format.to_le_bytes().as_slice())?;
+    Ok(())
+}
+
 /// Reads what the store's own table says, and whether there is one that this version understands.
 pub(super) fn head(database: &Database, path: &Path) -> Result<Head, FileError> {
     let read = database.begin_read().map_err(|error| FileError::database(path, error))?;
     let store = match read.open_table(STORE) {
         Ok(store) => store,
         Err(TableError::Storage(error)) => return Err(FileError::database(path, error)),
-        Err(_) => return Err(FileError::Foreign {
+        Err(_) => {
+            return Err(FileError::Foreign {
                 path: path.to_owned(),
                 what: "it is another program's database".to_owned(),
-            }),
+            });
+        }
     };
     match number(&store, "format") {
         Ok(found) if found > FORMAT => Err(FileError::Newer { path: path.to_owned(), found, known: FORMAT }),
@@ -109,8 +118,8 @@ pub(super) fn list(read: &ReadTransaction, range: &Range) -> Result<Vec<Entry>, 
     while chosen.len() < range.limit {
         let Some(next) = (if range.descending { found.next_back() } else { found.next() }) else { break };
         let (key, value) = next?;
-        let key = String::from_utf8(key.value().to_vec())
-            .map_err(|_| Problem::Damaged("a key is not text".to_owned()))?;
+        let key =
+            String::from_utf8(key.value().to_vec()).map_err(|_| Problem::Damaged("a key is not text".to_owned()))?;
         chosen.push(entry(key, &value));
     }
     Ok(chosen)
@@ -282,7 +291,11 @@ pub(super) fn end_all_leases(database: &Database) -> Result<Version, Problem> {
     }
     let (version, changed) = batch.version();
     batch.finish()?;
-    if changed { write.commit()? } else { write.abort()? }
+    if changed {
+        write.commit()?
+    } else {
+        write.abort()?
+    }
     Ok(version)
 }
 

@@ -67,7 +67,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) 
         writer = blocking(writer, &shared, move |writer, shared| writer.batch(shared, now, work)).await;
         match then {
             Some(Order::Compact(answer)) => {
-                writer = blocking(writer, &shared, move |_, shared| drop(answer.send(shared.handle.compact().map_err(Error::from)))).await;
+                writer = blocking(writer, &shared, move |_, shared| {
+                    drop(answer.send(shared.handle.compact().map_err(Error::from)))
+                })
+                .await;
             }
             Some(Order::Close(answer)) => break Some(answer),
             _ => {}
@@ -81,11 +84,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) 
 }
 
 /// Takes what waits, up to an order that needs the database to itself.
-fn gather(
-    first: Option<Order>,
-    orders: &mut mpsc::Receiver<Order>,
-    one_by_one: bool,
-) -> (Vec<Order>, Option<Order>) {
+fn gather(first: Option<Order>, orders: &mut mpsc::Receiver<Order>, one_by_one: bool) -> (Vec<Order>, Option<Order>) {
     let (mut work, mut bytes) = (Vec::new(), 0);
     let mut next = first;
     while let Some(order) = next {
