@@ -1,6 +1,6 @@
 //! One connection: handshake, protocol, requests, and its end.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -9,7 +9,10 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -74,8 +77,9 @@ impl Http {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some(tls) = &self.tls else { return self.serve_plain(stream, handler, draining).await };
-        match self.in_time(tls.accept(stream), &draining).await {
-            Ok(stream) => self.serve_plain(stream, handler, draining).await,
+        // Boxed, the handshake and its session: what is moved by value from one future to the next has its room in each.
+        match self.in_time(Box::pin(tls.accept(stream)), &draining).await {
+            Ok(stream) => self.serve_plain(Box::new(stream), handler, draining).await,
             Err(error) => tracing::debug!(%error, "no TLS handshake"),
         }
     }
@@ -98,27 +102,12 @@ impl Http {
         let ended = match protocol {
             Protocol::Http1 => {
                 let timer = stream.timer(self.limits.head_timeout);
-                let mut connection =
-                    pin!(self.http1.clone().timer(timer).serve_connection(TokioIo::new(stream), service));
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    () = draining.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                let http1 = self.http1.clone().timer(timer).serve_connection(TokioIo::new(stream), service);
+                to_its_end(Box::pin(http1), draining).await
             }
             Protocol::Http2 => {
-                let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), service));
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    () = draining.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                let http2 = self.http2.serve_connection(TokioIo::new(stream), service);
+                to_its_end(Box::pin(http2), draining).await
             }
         };
         if let Err(error) = ended {
@@ -140,6 +129,23 @@ impl Http {
     }
 }
 
+/// Runs a connection; once `draining`, only what it has begun.
+///
+/// Boxed: in place, every connection's task would have the room of either protocol, and for whatever moves it on the way
+/// here once more.
+async fn to_its_end<C: GracefulConnection>(
+    mut connection: Pin<Box<C>>,
+    draining: CancellationToken,
+) -> Result<(), C::Error> {
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = draining.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
 /// Runs HTTP/2's requests where their end can be waited for.
 #[derive(Clone)]
 struct Streams(TaskTracker);
@@ -150,5 +156,24 @@ where
 {
     fn execute(&self, stream: F) {
         self.0.spawn(relayed(stream));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What hyper's and TLS's own types need, once; not for each protocol and each function on the way again.
+    const MOST: usize = 4096;
+
+    #[tokio::test]
+    async fn a_connections_task_has_no_room_for_what_it_may_never_be() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let http = Http::new(Limits::default(), None, TaskTracker::new());
+        let handler = |_: Request<RequestBody>| async { Response::new(Body::empty()) };
+        let task = http.serve(stream, handler, CancellationToken::new());
+        let size = size_of_val(&task);
+        assert!(size <= MOST, "{size} bytes");
     }
 }

@@ -7,7 +7,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -21,10 +20,12 @@ use futures_util::task::AtomicWaker;
 const MOST_ROUNDS: usize = 16;
 
 /// A future that is polled through a relay of its own.
-pub(super) async fn relayed<F: Future>(future: F) -> F::Output {
+///
+/// Boxed: an `async fn` that pins its argument has room for it twice, and a connection keeps that room to its end.
+pub(super) fn relayed<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let relay = Relay::new();
-    let mut future = pin!(future);
-    poll_fn(|cx| relay.poll(cx, |cx| future.as_mut().poll(cx))).await
+    let mut future = Box::pin(future);
+    poll_fn(move |cx| relay.poll(cx, |cx| future.as_mut().poll(cx)))
 }
 
 /// See the module.

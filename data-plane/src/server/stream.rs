@@ -64,14 +64,16 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = if this.left.is_empty() {
-            Pin::new(&mut this.inner).poll_read(cx, buf)
-        } else {
-            let part = &this.first[this.left.clone()];
-            let part = &part[..part.len().min(buf.remaining())];
-            buf.put_slice(part);
-            this.left.start += part.len();
-            Poll::Ready(Ok(()))
+        let again = &this.first[this.left.clone()];
+        let again = &again[..again.len().min(buf.remaining())];
+        buf.put_slice(again);
+        let read_again = again.len();
+        this.left.start += read_again;
+        // What follows goes into the same buffer, if it is there: given a few bytes alone, hyper would double the buffer
+        // that it then keeps for as long as the connection lives.
+        let read = match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Pending if read_again > 0 => Poll::Ready(Ok(())),
+            read => read,
         };
         if read.is_ready() {
             this.reads.fetch_add(1, Relaxed);
@@ -189,5 +191,29 @@ mod tests {
         check(&[&PREFACE[..23], b"x", b"more"], Ok(Protocol::Http1)).await;
         check(&[&PREFACE[..23]], Err(io::ErrorKind::UnexpectedEof)).await;
         check(&[], Err(io::ErrorKind::UnexpectedEof)).await;
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_first_bytes_comes_in_the_same_read() {
+        let (mut peer, ours) = tokio::io::duplex(1024);
+        let head = b"POST /model/chat/converse HTTP/1.1\r\nhost: a\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut peer, head).await.unwrap();
+        let (_, mut stream) = Watched::of(ours).await.unwrap();
+        let mut buffer = [0; 1024];
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..read], head);
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_do_not_wait_for_what_follows() {
+        let (mut peer, ours) = tokio::io::duplex(1024);
+        tokio::io::AsyncWriteExt::write_all(&mut peer, b"GET /").await.unwrap();
+        let (_, mut stream) = Watched::of(ours).await.unwrap();
+        let mut buffer = [0; 3];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        assert_eq!(&buffer, b"GET");
+        let mut buffer = [0; 1024];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 2);
+        assert_eq!(&buffer[..2], b" /");
     }
 }

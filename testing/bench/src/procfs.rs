@@ -41,6 +41,12 @@ pub(crate) fn machine() -> String {
     format!("{cores} cores of {model}, Linux {}", kernel.trim())
 }
 
+/// When the kernel makes huge pages of memory by itself: `always`, on `madvise`, or `never`; `None`: it does not tell.
+pub(crate) fn huge_pages() -> Option<String> {
+    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    chosen(&text).map(str::to_owned)
+}
+
 /// The name of the program stands in brackets and may hold anything, so counting begins behind the last bracket.
 fn cpu_of_stat(text: &str) -> Option<Duration> {
     let (_, fields) = text.rsplit_once(')')?;
@@ -65,6 +71,11 @@ fn cpu_model(info: &str) -> Option<&str> {
     Some(line.split_once(':')?.1.trim())
 }
 
+/// Of a list of words the one in square brackets.
+fn chosen(list: &str) -> Option<&str> {
+    list.split_ascii_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +98,8 @@ mod tests {
         let limits = "Max processes             5    6    processes\nMax open files            1024   20000  files\n";
         assert_eq!(open_files_of_limits(limits), Some("1024"));
         assert_eq!(open_files_of_limits(""), None);
+        assert_eq!(chosen("always [madvise] never\n"), Some("madvise"));
+        assert_eq!(chosen("always\n"), None);
         assert_eq!(cpu_model("model\t\t: 1\nmodel name\t: A Chip @ 2 GHz\n"), Some("A Chip @ 2 GHz"));
     }
 

@@ -8,7 +8,7 @@ use super::{Effort, spread};
 use crate::{
     caller::{Caller, Held, Way},
     process::Process,
-    procfs::open_files,
+    procfs::{huge_pages, open_files},
     report::{Goal, Row, Unit},
     stage::{ROUTES, Stage},
 };
@@ -30,6 +30,10 @@ pub(crate) async fn measure(stage: &Stage, effort: &Effort, notes: &mut Vec<Stri
         notes.push(format!(
             "Only {held} streams are held open: for more, raise the number of open files (`ulimit -n 4096`)."
         ));
+    }
+    if let Some(when) = huge_pages() {
+        // A process whose heap is of huge pages has whole ones resident where it uses some KiB.
+        notes.push(format!("The kernel makes transparent huge pages: `{when}`."));
     }
     let mut rows = vec![
         idle(stage, effort, &stage.small_policy(), "node, resident, idle".to_owned(), runs).await?,
