@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     /// What hyper's and TLS's own types need, once; not for each protocol and each function on the way again.
-    const MOST: usize = 4096;
+    const MOST: usize = 3 * 1024;
 
     #[tokio::test]
     async fn a_connections_task_has_no_room_for_what_it_may_never_be() {
