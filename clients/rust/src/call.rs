@@ -9,7 +9,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use crate::error::Error;
 
 /// What `grpc-timeout` can say: 8 digits of hours.
-const LONGEST: Duration = Duration::from_secs(99_999_999 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(99_999_999 * 3600);
 
 /// What one call says beside its request.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,7 @@ impl CallOptions {
 }
 
 /// The beginning of a trace. Not sampled: this library records no span that a sampled trace could begin with.
-fn new_trace() -> String {
+pub(crate) fn new_trace() -> String {
     // All zeros is no id.
     format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
 }

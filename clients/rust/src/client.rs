@@ -9,30 +9,21 @@ use tokio::time::Instant;
 use tonic::{
     Code, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
 
 use crate::{
     call::CallOptions,
     error::{Error, Kind},
     stream::Events,
+    transport::{Hidden, MESSAGE_BYTES, Transport, bearer},
 };
-
-/// Most bytes of a message, as at the node. The default of gRPC libraries, 4 MB, is less than some answers have.
-const MESSAGE_BYTES: usize = 25_000_000;
-/// A connection that has gone silent is found out within this and [`KEEP_ALIVE_TIMEOUT`], so that a call without a
-/// deadline does not wait for ever on a path that is gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach Switchtower.
 #[derive(Clone)]
 pub struct Options {
-    endpoint: String,
+    transport: Transport,
     api_key: Option<String>,
-    ca: Option<String>,
-    connect_timeout: Duration,
-    user_agent: Option<String>,
 }
 
 impl Options {
@@ -40,13 +31,7 @@ impl Options {
     /// loopback, and where something else encrypts.
     #[must_use]
     pub fn new(endpoint: impl Into<String>) -> Self {
-        Options {
-            endpoint: endpoint.into(),
-            api_key: None,
-            ca: None,
-            connect_timeout: Duration::from_secs(5),
-            user_agent: None,
-        }
+        Options { transport: Transport::new(endpoint.into()), api_key: None }
     }
 
     /// The key that is shown with every call. Without one none is shown.
@@ -59,70 +44,42 @@ impl Options {
     /// Certificates (PEM) to trust instead of the system's.
     #[must_use]
     pub fn ca(mut self, pem: impl Into<String>) -> Self {
-        self.ca = Some(pem.into());
+        self.transport.ca = Some(pem.into());
         self
     }
 
     /// How long connecting may take, TLS included; 5 s unless told.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.transport.connect_timeout = timeout;
         self
     }
 
     /// What the caller calls itself, before this library's own name. Without one only that is sent.
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
-        self.user_agent = Some(user_agent.into());
+        self.transport.user_agent = Some(user_agent.into());
         self
     }
 
     fn endpoint(&self) -> Result<Endpoint, Error> {
-        let wrong = |what: &str, error: tonic::transport::Error| Error::options(what).caused_by(error);
-        let own = concat!("switchtower-rust/", env!("CARGO_PKG_VERSION"));
-        let user_agent = match &self.user_agent {
-            Some(user_agent) => format!("{user_agent} {own}"),
-            None => own.to_owned(),
-        };
-        let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .map_err(|error| wrong("the endpoint is not a URI", error))?
-            .user_agent(user_agent)
-            .map_err(|error| wrong("the user agent is not printable ASCII", error))?
-            .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .http2_adaptive_window(true);
-        match endpoint.uri().scheme_str() {
-            Some("http") if self.ca.is_none() => Ok(endpoint),
-            Some("http") => Err(Error::options("certificates are given, but the endpoint is http://")),
-            Some("https") => {
-                let tls = match &self.ca {
-                    Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-                    None => ClientTlsConfig::new().with_native_roots(),
-                };
-                endpoint.tls_config(tls).map_err(|error| wrong("the certificates cannot be used", error))
-            }
-            _ => Err(Error::options("the endpoint must begin with https:// or http://")),
-        }
+        self.transport.endpoint().map_err(Error::unusable)
     }
 
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, Error> {
-        let Some(key) = &self.api_key else { return Ok(None) };
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {key}").parse().map_err(|_| Error::options("the API key is not printable ASCII"))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        let key = self.api_key.as_deref();
+        key.map(|key| bearer(key, "the API key is not printable ASCII")).transpose().map_err(Error::unusable)
     }
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("endpoint", &self.endpoint)
-            .field("api_key", &self.api_key.as_ref().map(|_| "(hidden)"))
-            .field("ca", &self.ca.is_some())
-            .field("connect_timeout", &self.connect_timeout)
-            .field("user_agent", &self.user_agent)
+            .field("endpoint", &self.transport.endpoint)
+            .field("api_key", &Hidden(self.api_key.is_some()))
+            .field("ca", &self.transport.ca.is_some())
+            .field("connect_timeout", &self.transport.connect_timeout)
+            .field("user_agent", &self.transport.user_agent)
             .finish()
     }
 }

@@ -5,8 +5,10 @@ use std::{error::Error as StdError, fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::transport::Unusable;
+
 /// Whose reasons are meant where a detail has one.
-const DOMAIN: &str = "switchtower";
+pub(crate) const DOMAIN: &str = "switchtower";
 
 /// Why a call has no answer, or no whole one.
 #[derive(Debug)]
@@ -99,6 +101,14 @@ impl Error {
 
     pub(crate) fn options(message: &str) -> Self {
         Error::new(Kind::Options, message)
+    }
+
+    pub(crate) fn unusable(unusable: Unusable) -> Self {
+        let error = Error::options(unusable.message);
+        match unusable.source {
+            Some(source) => error.caused_by(source),
+            None => error,
+        }
     }
 
     pub(crate) fn deadline() -> Self {

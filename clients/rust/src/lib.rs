@@ -4,6 +4,8 @@
 //! one fails is decided by the nodes. It adds what a caller needs and gRPC leaves open: a deadline that is sent *and*
 //! kept, a trace context on every call, streams that cannot end early unnoticed, and errors in words.
 //!
+//! Operators' calls, to the control plane, are in [`control`].
+//!
 //! It does not retry: a node has tried every target that the policy allows, and a retry on top multiplies that. Where
 //! trying again makes sense, [`Error::retry_after`] says when.
 //!
@@ -37,9 +39,11 @@
 
 mod call;
 mod client;
+pub mod control;
 mod error;
 mod request;
 mod stream;
+mod transport;
 
 pub use call::CallOptions;
 pub use client::{Client, Options};
