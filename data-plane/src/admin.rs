@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::{keys, server::Body, source::Status, telemetry::Telemetry};
+use crate::{keys, server::Body, source::Status, sync, telemetry::Telemetry};
 
 /// What the admin port shows.
 #[derive(Debug)]
@@ -20,8 +20,10 @@ pub struct Admin {
     pub telemetry: Arc<Telemetry>,
     /// The policy's state.
     pub policy: Arc<Status>,
-    /// The state of the key files.
+    /// The state of the keys.
     pub keys: Arc<keys::Status>,
+    /// The state of the stream to the control plane; `None`: policy and keys come from files.
+    pub control_plane: Option<Arc<sync::Status>>,
     /// The node ends: it finishes what runs and wants nothing new.
     pub draining: AtomicBool,
 }
@@ -55,6 +57,8 @@ impl Admin {
             "revision": policy.revision.as_deref(),
             "policy_problems": policy.problems,
             "key_problems": self.keys.problems(),
+            "source": if self.control_plane.is_some() { "control_plane" } else { "files" },
+            "control_plane": self.control_plane.as_ref().map(|status| status.document()),
         });
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         text(status, "application/json", format!("{body}\n"))

@@ -3,6 +3,8 @@
 //! [`Args`] is what was written (flag, environment, default), [`Config`] what it means; all problems are found at once,
 //! before anything is bound.
 
+mod source;
+
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
@@ -19,14 +21,39 @@ pub struct Args {
     /// Where /healthz, /readyz and /metrics are. It has no authentication: keep it off public networks.
     #[arg(long, env = "SWITCHTOWER_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
-    /// Folder of policy files, or one file; read again when it changes.
-    #[arg(long, env = "SWITCHTOWER_POLICY")]
-    pub policy: PathBuf,
+    /// Folder of policy files, or one file; read again when it changes. With --keys, in place of a control plane.
+    #[arg(long, env = "SWITCHTOWER_POLICY", help_heading = "From files", value_name = "PATH")]
+    pub policy: Option<PathBuf>,
     /// Keys file, as `switchtower key new --file` writes it; read again when it changes.
-    #[arg(long, env = "SWITCHTOWER_KEYS")]
-    pub keys: PathBuf,
-    /// Pepper file, beside the keys file unless told otherwise.
-    #[arg(long, env = "SWITCHTOWER_PEPPER")]
+    #[arg(long, env = "SWITCHTOWER_KEYS", help_heading = "From files", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// URL of the control plane that policy and keys come from; may be repeated, one for each of its replicas.
+    #[arg(
+        long = "control-plane",
+        env = "SWITCHTOWER_CONTROL_PLANE",
+        value_delimiter = ',',
+        help_heading = "From a control plane",
+        value_name = "URL"
+    )]
+    pub control_planes: Vec<String>,
+    /// Certificate authority of the control plane, PEM; those that the system trusts unless told otherwise.
+    #[arg(long, env = "SWITCHTOWER_CONTROL_PLANE_CA", help_heading = "From a control plane", value_name = "FILE")]
+    pub control_plane_ca: Option<PathBuf>,
+    /// File with the fleet's token; read at every connection.
+    #[arg(long, env = "SWITCHTOWER_TOKEN_FILE", help_heading = "From a control plane", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Environment that this node serves.
+    #[arg(long, env = "SWITCHTOWER_ENVIRONMENT", help_heading = "From a control plane", value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Name of this node in the fleet, another for each; the host's unless told otherwise.
+    #[arg(long, env = "SWITCHTOWER_NODE_ID", help_heading = "From a control plane", value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// Folder for what was served last: a restart begins with it while no control plane answers. Made if it is not
+    /// there; each node needs one of its own.
+    #[arg(long, env = "SWITCHTOWER_DATA", help_heading = "From a control plane", value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Pepper file: with --keys beside the keys file unless told otherwise, with --control-plane the control plane's.
+    #[arg(long, env = "SWITCHTOWER_PEPPER", value_name = "FILE")]
     pub pepper: Option<PathBuf>,
     /// Region that the node runs in: its targets are tried first.
     #[arg(long, env = "AWS_REGION", default_value = "")]
@@ -37,7 +64,8 @@ pub struct Args {
     /// Its private key, PEM.
     #[arg(long, env = "SWITCHTOWER_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Serve in the clear on an address that is not loopback: for a node behind something that ends TLS.
+    /// Serve, and reach the control plane, in the clear on addresses that are not loopback: for a node behind something
+    /// that does TLS.
     #[arg(long, env = "SWITCHTOWER_PLAINTEXT")]
     pub plaintext: bool,
     /// Another Bedrock-compatible endpoint, for all regions (URL) or one (REGION=URL); may be repeated.
@@ -67,12 +95,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The admin port.
     pub admin_listen: SocketAddr,
-    /// Policy files.
-    pub policy: PathBuf,
-    /// Keys file.
-    pub keys: PathBuf,
-    /// Pepper file.
-    pub pepper: PathBuf,
+    /// Where policy and keys come from.
+    pub source: Source,
     /// Region that the node runs in; empty where it runs in none.
     pub region: String,
     /// Certificate chain and private key; `None`: in the clear.
@@ -85,12 +109,43 @@ pub struct Config {
     pub drain: Duration,
 }
 
+/// Where policy and keys come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Files of this machine.
+    Files {
+        /// Policy files.
+        policy: PathBuf,
+        /// Keys file.
+        keys: PathBuf,
+        /// Pepper file.
+        pepper: PathBuf,
+    },
+    /// A control plane.
+    ControlPlane {
+        /// URLs of its replicas.
+        endpoints: Vec<String>,
+        /// Its certificate authority; `None`: those that the system trusts.
+        ca: Option<PathBuf>,
+        /// The fleet's token.
+        token: PathBuf,
+        /// Environment that the node serves.
+        environment: String,
+        /// The node's name.
+        node_id: String,
+        /// Folder of the last known good.
+        data: PathBuf,
+        /// Pepper file.
+        pepper: PathBuf,
+    },
+}
+
 impl Config {
-    /// Checks what was written.
+    /// Checks what was written. `host` is this machine's name; empty: it has none.
     ///
     /// # Errors
     /// A sentence about everything that is wrong.
-    pub fn of(args: &Args) -> Result<Self, Vec<String>> {
+    pub fn of(args: &Args, host: &str) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let tls = args.tls_cert.clone().zip(args.tls_key.clone());
         if tls.is_none() && !args.plaintext && !args.listen.ip().is_loopback() {
@@ -103,9 +158,7 @@ impl Config {
         if args.listen == args.admin_listen && args.listen.port() != 0 {
             problems.push(format!("--listen and --admin-listen are both {}: give them two ports", args.listen));
         }
-        if !args.policy.exists() {
-            problems.push(format!("--policy {} does not exist", args.policy.display()));
-        }
+        let source = source::of(args, host, &mut problems);
         if args.max_body_bytes == 0 {
             problems.push("--max-body-bytes is 0: no request would fit; write 1 or more".to_owned());
         }
@@ -119,15 +172,11 @@ impl Config {
                 Err(problem) => problems.push(problem),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let Some(source) = source.filter(|_| problems.is_empty()) else { return Err(problems) };
         Ok(Config {
             listen: args.listen,
             admin_listen: args.admin_listen,
-            policy: args.policy.clone(),
-            keys: args.keys.clone(),
-            pepper: args.pepper.clone().unwrap_or_else(|| args.keys.with_file_name("pepper.yaml")),
+            source,
             region: args.region.clone(),
             tls,
             upstreams,
@@ -161,13 +210,10 @@ impl fmt::Display for Config {
         let tls = self.tls.as_ref().map_or("off".to_owned(), |(cert, _)| cert.display().to_string());
         write!(
             f,
-            "listen={} admin_listen={} policy={} keys={} pepper={} region={} tls={tls} upstreams={} \
-             max_body_bytes={} drain_seconds={}",
+            "listen={} admin_listen={} {} region={} tls={tls} upstreams={} max_body_bytes={} drain_seconds={}",
             self.listen,
             self.admin_listen,
-            self.policy.display(),
-            self.keys.display(),
-            self.pepper.display(),
+            self.source,
             if self.region.is_empty() { "none" } else { &self.region },
             self.upstreams.len(),
             self.max_body_bytes,
@@ -185,32 +231,23 @@ mod tests {
         Args::try_parse_from(basic.iter().chain(more)).unwrap()
     }
 
+    fn config(more: &[&str]) -> Result<Config, Vec<String>> {
+        Config::of(&args(more), "host")
+    }
+
     #[test]
     fn all_problems_are_found_at_once() {
-        let problems = Config::of(&args(&[
-            "--listen",
-            "0.0.0.0:8080",
-            "--max-body-bytes",
-            "0",
-            "--upstream",
-            "nonsense",
-            "--threads",
-            "0",
-        ]))
-        .unwrap_err();
+        let problems =
+            config(&["--listen", "0.0.0.0:8080", "--max-body-bytes", "0", "--upstream", "nonsense", "--threads", "0"])
+                .unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:#?}");
     }
 
     #[test]
     fn a_public_address_needs_tls_or_a_word() {
-        assert!(Config::of(&args(&["--listen", "0.0.0.0:1", "--plaintext"])).is_ok());
-        assert!(Config::of(&args(&["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"])).is_ok());
-        assert!(Config::of(&args(&["--listen", "[::1]:1"])).is_ok());
-    }
-
-    #[test]
-    fn the_pepper_is_beside_the_keys() {
-        assert_eq!(Config::of(&args(&[])).unwrap().pepper, PathBuf::from("/k/pepper.yaml"));
+        assert!(config(&["--listen", "0.0.0.0:1", "--plaintext"]).is_ok());
+        assert!(config(&["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"]).is_ok());
+        assert!(config(&["--listen", "[::1]:1"]).is_ok());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{auth::Keyring, infer::Node};
 
 /// How often the files are looked at: a revocation holds within two seconds.
-const POLL: Duration = Duration::from_secs(1);
+pub(crate) const POLL: Duration = Duration::from_secs(1);
 
 /// Where keys and the pepper they are hashed under stand.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Status {
     }
 
     /// Takes what is wrong now, and logs what was not wrong before.
-    fn set(&self, problems: Vec<String>) {
+    pub(crate) fn take(&self, problems: Vec<String>) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for problem in problems.iter().filter(|problem| !told.contains(problem)) {
             tracing::error!("{problem}");
@@ -102,8 +102,44 @@ impl Followed {
     fn keyring(&self, status: &Status) -> Keyring {
         let (keyring, dead) = Keyring::of_what_holds(&self.keys.value, &self.peppers.value);
         let dead = dead.into_iter().map(|dead| format!("{}: {dead}: it lets nobody in", self.files.keys.display()));
-        status.set(self.keys.problems.iter().chain(&self.peppers.problems).cloned().chain(dead).collect());
+        status.take(self.keys.problems.iter().chain(&self.peppers.problems).cloned().chain(dead).collect());
         keyring
+    }
+}
+
+/// A pepper file alone, for a node whose keys come from elsewhere.
+pub(crate) struct PepperFile {
+    path: PathBuf,
+    peppers: Part<Peppers>,
+}
+
+impl PepperFile {
+    /// Reads it for the first time.
+    ///
+    /// # Errors
+    /// Sentences about everything that is wrong with it.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Vec<String>> {
+        let peppers = Part::first(&path, std::fs::read(&path), Peppers::read)?;
+        Ok(PepperFile { path, peppers })
+    }
+
+    /// Takes what was read now; whether anything is another than before.
+    pub(crate) fn take(&mut self, read: io::Result<Vec<u8>>) -> bool {
+        self.peppers.take(&self.path, read, Peppers::read)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The peppers that hold.
+    pub(crate) fn peppers(&self) -> &Peppers {
+        &self.peppers.value
+    }
+
+    /// Why the file as it is now does not hold.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.peppers.problems
     }
 }
 

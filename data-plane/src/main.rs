@@ -1,15 +1,16 @@
 //! `switchtower-node`: a node as a process.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::Parser;
 use switchtower_data_plane::{
-    config::{Args, Config},
+    config::{self, Args, Config},
     keys::KeyFiles,
     server::tls,
     source::Files,
-    start::{Keys, Options, start},
+    start::{Keys, Options, Source, start},
+    sync,
     telemetry::{Telemetry, log::SAID, names::Generation, spans::Spans},
     upstream,
 };
@@ -26,7 +27,7 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::of(&args) {
+    let config = match Config::of(&args, &host()) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {
@@ -70,6 +71,36 @@ async fn region(written: String) -> String {
     found
 }
 
+/// This machine's name; empty where it cannot be told.
+fn host() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    told.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default().trim().to_owned()
+}
+
+/// What the files of the configuration hold that must be there before anything runs.
+fn source(config: config::Source) -> anyhow::Result<Source> {
+    Ok(match config {
+        config::Source::Files { policy, keys, pepper } => {
+            Source::Files { policy: Files(policy), keys: Keys::Files(KeyFiles { keys, pepper }) }
+        }
+        config::Source::ControlPlane { endpoints, ca, token, environment, node_id, data, pepper } => {
+            let read = |ca: PathBuf| {
+                std::fs::read(&ca).with_context(|| format!("--control-plane-ca {} cannot be read", ca.display()))
+            };
+            Source::ControlPlane(sync::Options {
+                endpoints,
+                ca: ca.map(read).transpose()?,
+                environment,
+                node_id,
+                data,
+                token: sync::Token::File(token),
+                pepper: sync::PepperSource::File(pepper),
+                pace: sync::Pace::default(),
+            })
+        }
+    })
+}
+
 fn all(problems: Vec<String>) -> anyhow::Error {
     anyhow::Error::msg(problems.join("\n"))
 }
@@ -86,8 +117,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         listen: config.listen,
         admin_listen: config.admin_listen,
         tls,
-        policy: Files(config.policy),
-        keys: Keys::Files(KeyFiles { keys: config.keys, pepper: config.pepper }),
+        source: source(config.source)?,
         region: region(config.region).await.into(),
         provider: Arc::new(provider),
         telemetry: Arc::new(Telemetry::new(names, spans)),

@@ -36,7 +36,7 @@ pub struct Status(Mutex<State>);
 pub struct State {
     /// Revision that serves; `None`: none does.
     pub revision: Option<Arc<str>>,
-    /// Why the files as they are now do not serve; empty where they do.
+    /// Why what came last, files or an update, does not serve; empty where it does.
     pub problems: Vec<String>,
 }
 
@@ -45,6 +45,11 @@ impl Status {
     #[must_use]
     pub fn now(&self) -> State {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What came does not serve, for these reasons.
+    pub(crate) fn refused(&self, problems: Vec<String>) {
+        self.set(|state| state.problems = problems);
     }
 
     fn set(&self, change: impl FnOnce(&mut State)) {
@@ -169,7 +174,12 @@ fn taken(compiled: Compiled, node: &Node, status: &Status) {
     for warning in &compiled.warnings {
         tracing::warn!("{warning}");
     }
-    let snapshot = Arc::new(compiled.snapshot);
+    swap(compiled.snapshot, node, status);
+}
+
+/// Takes a compiled policy into service, wherever it came from.
+pub(crate) fn swap(snapshot: Snapshot, node: &Node, status: &Status) {
+    let snapshot = Arc::new(snapshot);
     if snapshot.routes().is_empty() {
         tracing::warn!("the policy has no routes: every request is refused");
     }
@@ -193,7 +203,7 @@ fn refused(problems: Vec<String>, node: &Node, status: &Status) {
     let serving = node.current.load();
     let serving = serving.as_ref().map_or("none", |snapshot| snapshot.revision());
     tracing::error!(violations = problems.len(), serving, "policy refused; what served before keeps serving");
-    status.set(|state| state.problems = problems);
+    status.refused(problems);
 }
 
 /// Reads the files again whenever they change, until cancelled. `seen` is what was read at the start.

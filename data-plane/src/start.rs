@@ -24,6 +24,7 @@ use crate::{
     keys::{self, KeyFiles},
     server::{self, Limits},
     source::{self, Files, Status},
+    sync,
     telemetry::Telemetry,
 };
 
@@ -35,10 +36,8 @@ pub struct Options {
     pub admin_listen: SocketAddr,
     /// Certificate and key of the callers' port; `None`: in the clear.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// The policy.
-    pub policy: Files,
-    /// The keys.
-    pub keys: Keys,
+    /// Where policy and keys come from.
+    pub source: Source,
     /// Region that the node runs in; empty where it runs in none.
     pub region: Box<str>,
     /// Makes the attempts.
@@ -49,6 +48,19 @@ pub struct Options {
     pub most_body_bytes: usize,
     /// How long open requests may go on when the node ends.
     pub drain: Duration,
+}
+
+/// Where policy and keys come from.
+pub enum Source {
+    /// Files of this machine.
+    Files {
+        /// The policy, read again when it changes.
+        policy: Files,
+        /// The keys.
+        keys: Keys,
+    },
+    /// The control plane, and the last known good while it does not answer.
+    ControlPlane(sync::Options),
 }
 
 /// Where keys come from.
@@ -69,6 +81,8 @@ pub struct Running {
     pub node: Arc<Node>,
     /// What it says of its policy.
     pub policy: Arc<Status>,
+    /// What it says of its control plane; `None`: policy and keys come from files.
+    pub control_plane: Option<Arc<sync::Status>>,
     admin: Arc<Admin>,
     stop: CancellationToken,
     stop_admin: CancellationToken,
@@ -77,50 +91,66 @@ pub struct Running {
 }
 
 /// Starts a node. It serves when this returns; whether it has a policy, [`Running::policy`] tells: without one it
-/// answers that it is not ready, and goes on looking at the files.
+/// answers that it is not ready, and goes on looking at the files, or waiting for the control plane.
 ///
 /// # Errors
-/// A port is taken, keys cannot be read.
+/// A port is taken, keys or the pepper cannot be read, the folder of the last known good cannot be used.
 pub async fn start(options: Options) -> anyhow::Result<Running> {
-    let key_status = Arc::new(keys::Status::default());
-    let (keyring, followed) = match options.keys {
-        Keys::Fixed(keyring) => (*keyring, None),
-        Keys::Files(files) => {
-            let (keyring, followed) = files.open(&key_status).map_err(all)?;
-            (keyring, Some(followed))
-        }
-    };
     let listener = bind(options.listen)?;
     let admin_listener = bind(options.admin_listen)?;
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
     let node = Arc::new(Node {
         current: Current::default(),
-        keys: ArcSwap::from_pointee(keyring),
+        keys: ArcSwap::from_pointee(Keyring::empty()),
         provider: options.provider,
         telemetry: options.telemetry.clone(),
         region: options.region,
     });
-    let policy = Arc::new(Status::default());
-    let first = first_policy(&options.policy, &node, &policy).await;
+    let (policy, key_status) = (Arc::new(Status::default()), Arc::new(keys::Status::default()));
+    let (stop, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    let control_plane = match options.source {
+        Source::Files { policy: files, keys } => {
+            if let Some(followed) = first_keys(keys, &node, &key_status)? {
+                tasks.spawn(keys::watch(followed, node.clone(), key_status.clone(), stop.clone()));
+            }
+            let first = first_policy(&files, &node, &policy).await;
+            tasks.spawn(source::watch(files, first, node.clone(), policy.clone(), stop.clone()));
+            None
+        }
+        Source::ControlPlane(options) => {
+            let (sync, status) = sync::open(options, node.clone(), policy.clone(), key_status.clone()).await?;
+            tasks.spawn(sync.follow(stop.clone()));
+            Some(status)
+        }
+    };
     let admin = Arc::new(Admin {
         telemetry: options.telemetry,
         policy: policy.clone(),
-        keys: key_status.clone(),
+        keys: key_status,
+        control_plane: control_plane.clone(),
         draining: AtomicBool::new(false),
     });
-    let (stop, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let health = tonic_health::server::HealthReporter::new();
     let most = options.most_body_bytes;
     let faces = Faces::new(node.clone(), most, grpc::routes(node.clone(), health.clone(), most));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(source::watch(options.policy, first, node.clone(), policy.clone(), stop.clone()));
-    if let Some(followed) = followed {
-        tasks.spawn(keys::watch(followed, node.clone(), key_status, stop.clone()));
-    }
     tasks.spawn(report_health(health.clone(), policy.clone(), stop.clone()));
     tasks.spawn(serve_callers(listener, options.tls, faces, stop.clone(), options.drain));
     tasks.spawn(serve_admin(admin_listener, admin.clone(), stop_admin.clone()));
-    Ok(Running { address, admin_address, node, policy, admin, stop, stop_admin, tasks, health })
+    Ok(Running { address, admin_address, node, policy, control_plane, admin, stop, stop_admin, tasks, health })
+}
+
+/// Takes the keys into service for the first time, and gives what to follow.
+fn first_keys(keys: Keys, node: &Node, status: &keys::Status) -> anyhow::Result<Option<keys::Followed>> {
+    let (keyring, followed) = match keys {
+        Keys::Fixed(keyring) => (*keyring, None),
+        Keys::Files(files) => {
+            let (keyring, followed) = files.open(status).map_err(all)?;
+            (keyring, Some(followed))
+        }
+    };
+    node.keys.store(Arc::new(keyring));
+    Ok(followed)
 }
 
 impl Running {

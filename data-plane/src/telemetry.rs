@@ -8,13 +8,14 @@ pub mod metrics;
 pub mod names;
 pub mod spans;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
 use crate::{
     call::Face,
     record::{Facts, Outcome},
+    sync::Served,
     trace::TraceContext,
 };
 
@@ -59,6 +60,15 @@ impl Telemetry {
             && (facts.sampled || outcome.is_error())
         {
             spans.export(facts, outcome, now);
+        }
+    }
+
+    /// A policy was taken into service; `began`: when the update had come. Only a trace that goes on from whoever applied it
+    /// leads somewhere.
+    pub fn swapped(&self, trace: &TraceContext, began: SystemTime, ended: SystemTime, served: &Served) {
+        if let Some(spans) = self.spans.as_ref().filter(|spans| trace.parent.is_some() && spans.sampler.samples(trace))
+        {
+            spans.swapped(trace, began, ended, served);
         }
     }
 

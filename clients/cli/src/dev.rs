@@ -14,7 +14,7 @@ use std::{
 
 use switchtower_data_plane::{
     source::Files,
-    start::{Keys, Options, Running, start},
+    start::{Keys, Options, Running, Source, start},
     telemetry::{Telemetry, log::SAID, names::Generation, spans::Spans},
 };
 use switchtower_telemetry::{export::Exporter, log};
@@ -80,8 +80,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         listen,
         admin_listen,
         tls: None,
-        policy: Files(policy.clone()),
-        keys: Keys::Fixed(Box::new(key.nobodys()?)),
+        source: Source::Files { policy: Files(policy.clone()), keys: Keys::Fixed(Box::new(key.nobodys()?)) },
         region: REGION.into(),
         provider: upstream.provider.clone(),
         telemetry: telemetry()?,

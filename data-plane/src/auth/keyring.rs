@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use http::HeaderMap;
-use switchtower_keys::{self as keys, ACCESS_KEY_ID_PREFIX, ID_LEN, Peppers, Record};
+use switchtower_keys::{self as keys, ACCESS_KEY_ID_PREFIX, ID_LEN, PEPPER_BYTES, Pepper, Peppers, Record};
 
 use super::{Bearer, Credentials, Signed, sigv4};
 
@@ -56,6 +56,13 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
+    /// The keyring of a node that knows no keys yet: it lets nobody in.
+    #[must_use]
+    pub fn empty() -> Self {
+        // Nothing is ever compared under this pepper but what stands in for an unknown id.
+        Self::of_what_holds(&[], &Peppers::first(Pepper::new([0; PEPPER_BYTES]))).0
+    }
+
     /// The keyring of these records, for which every one of them must hold. Revoked ones are left out.
     ///
     /// # Errors
@@ -201,7 +208,7 @@ fn entry(record: &Record, peppers: &Peppers) -> Result<([u8; ID_LEN], Entry), St
 mod tests {
     use std::time::Duration;
 
-    use switchtower_keys::{IssuedKey, KEY_RANDOM_BYTES, Pepper, new_key};
+    use switchtower_keys::{IssuedKey, KEY_RANDOM_BYTES, new_key};
 
     use super::{super::sigv4::signed_request, *};
 

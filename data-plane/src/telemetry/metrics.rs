@@ -1,5 +1,7 @@
 //! Metrics of the node, as Prometheus text.
 
+pub mod sync;
+
 use std::{
     fmt::{self, Write},
     sync::Arc,
@@ -88,6 +90,8 @@ pub struct Metrics {
     policy_reloads: Counter,
     policy_refused: Counter,
     policy_problems: Gauge,
+    /// Those of the stream to the control plane.
+    pub sync: sync::Sync,
 }
 
 /// 10 ms to 82 s, as the GenAI conventions advise, and below for what a gateway adds.
@@ -119,6 +123,7 @@ impl Metrics {
             policy_reloads: Counter::default(),
             policy_refused: Counter::default(),
             policy_problems: Gauge::default(),
+            sync: sync::Sync::new(&mut registry),
             registry: Registry::default(),
         };
         registry.register("switchtower_requests_in_flight", "Requests being served", metrics.in_flight.clone());
@@ -213,6 +218,7 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     #[must_use]
     pub fn text(&self) -> String {
+        self.sync.refresh();
         let mut text = String::new();
         // Writing to a string cannot fail; an empty page would say so to whoever scrapes it.
         let _ = encode(&mut text, &self.registry);

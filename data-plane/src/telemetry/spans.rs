@@ -1,6 +1,8 @@
 //! Spans by the OpenTelemetry GenAI conventions: a server span per request, a client span per attempt, made from the ended
 //! record.
 
+mod swap;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

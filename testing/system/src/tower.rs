@@ -18,7 +18,7 @@ use switchtower_data_plane::{
     auth::Keyring,
     server::tls,
     source::Files,
-    start::{Keys, Options, Running, start},
+    start::{Keys, Options, Running, Source, start},
     telemetry::{Telemetry, names, spans::Spans},
 };
 use switchtower_fake_bedrock::{self as fake, Behaviour, FakeBedrock, Script};
@@ -135,8 +135,7 @@ impl Tower {
                 let (certificates, key) = certificates(folder.path());
                 tls::read(&certificates, &key).expect("the certificates that were just made")
             }),
-            policy: Files(folder.path().join("policy")),
-            keys: Keys::Fixed(Box::new(keyring)),
+            source: Source::Files { policy: Files(folder.path().join("policy")), keys: Keys::Fixed(Box::new(keyring)) },
             region: EAST.into(),
             provider: Arc::new(bedrock(&fake, setup.east, &setup.aws)),
             telemetry: telemetry.clone(),
