@@ -66,7 +66,8 @@ impl Telemetry {
     /// A policy was taken into service; `began`: when the update had come. Only a trace that goes on from whoever applied it
     /// leads somewhere.
     pub fn swapped(&self, trace: &TraceContext, began: SystemTime, ended: SystemTime, served: &Served) {
-        if let Some(spans) = self.spans.as_ref().filter(|spans| trace.parent.is_some() && spans.sampler.samples(trace))
+        if let Some(spans) =
+            self.spans.as_ref().filter(|spans| trace.parent.is_some() && spans.exporter.sampler.samples(trace))
         {
             spans.swapped(trace, began, ended, served);
         }

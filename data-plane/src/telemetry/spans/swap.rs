@@ -1,12 +1,12 @@
 //! The span of a policy that was taken into service, in the trace of whoever applied it.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::time::SystemTime;
 
 use opentelemetry::{
-    KeyValue,
+    KeyValue, SpanId,
     trace::{SpanKind, Status},
 };
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use switchtower_telemetry::export::Span;
 
 use super::Spans;
 use crate::{sync::Served, trace::TraceContext};
@@ -14,26 +14,24 @@ use crate::{sync::Served, trace::TraceContext};
 impl Spans {
     /// Exports the span of a swap. `began`: when the update had come.
     pub fn swapped(&self, trace: &TraceContext, began: SystemTime, ended: SystemTime, served: &Served) {
-        let (parent_span_id, parent_span_is_remote) =
-            trace.parent.map_or((opentelemetry::SpanId::INVALID, false), |parent| (parent.span, true));
+        let (parent, parent_is_remote) = trace.parent.map_or((SpanId::INVALID, false), |parent| (parent.span, true));
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.processor.on_end(SpanData {
-            span_context: trace.span_context(trace.span),
-            parent_span_id,
-            parent_span_is_remote,
-            span_kind: SpanKind::Consumer,
-            name: Cow::Borrowed("follow assignment"),
-            start_time: began,
-            end_time: ended,
-            attributes: vec![
-                KeyValue::new("switchtower.assignment", number(served.assignment)),
-                KeyValue::new("switchtower.revision", served.revision.to_string()),
-            ],
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: Status::Unset,
-            instrumentation_scope: self.scope.clone(),
-        });
+        self.exporter.export(
+            trace,
+            Span {
+                id: trace.span,
+                parent,
+                parent_is_remote,
+                kind: SpanKind::Consumer,
+                name: "follow assignment".into(),
+                start: began,
+                end: ended,
+                attributes: vec![
+                    KeyValue::new("switchtower.assignment", number(served.assignment)),
+                    KeyValue::new("switchtower.revision", served.revision.to_string()),
+                ],
+                status: Status::Unset,
+            },
+        );
     }
 }
