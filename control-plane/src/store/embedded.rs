@@ -3,14 +3,14 @@
 //! The file is redb's: pages that are never overwritten while in use, two headers of which one is valid, checksums over all.
 //! It is this process's alone. Around it:
 //!
-//! - [`writer`]: one task that takes transactions in order and makes those that wait durable together, because the disk's
+//! - `writer`: one task that takes transactions in order and makes those that wait durable together, because the disk's
 //!   answer takes longer than all else.
-//! - [`handle`]: the open database, which is closed, written anew and verified after a disk failed it, before anything else
+//! - `handle`: the open database, which is closed, written anew and verified after a disk failed it, before anything else
 //!   is told of it.
-//! - [`room`]: the file, with its room on the disk taken before it is used, so that a full disk is a refusal and not a
+//! - `room`: the file, with its room on the disk taken before it is used, so that a full disk is a refusal and not a
 //!   half-written page.
-//! - [`tables`]: what is in the file, and what a transaction does to it.
-//! - [`copy`]: files that appear whole or not at all: a new store, a backup, a backup restored.
+//! - `tables`: what is in the file, and what a transaction does to it.
+//! - `copy`: files that appear whole or not at all: a new store, a backup, a backup restored.
 
 pub mod error;
 

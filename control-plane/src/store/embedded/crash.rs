@@ -89,6 +89,13 @@ impl Disk {
         Embedded::open_on(Path::new("disk"), Box::new(move || Ok(disk.attach())), Options { cache_bytes: 1 << 20 })
     }
 
+    /// The process on it ends without warning. What it wrote is read as written, safe or not.
+    fn kill(&self) {
+        let mut platter = self.platter();
+        (platter.failing, platter.calls) = (0..0, 0);
+        platter.life += 1;
+    }
+
     /// The power goes, if it has not, and comes back.
     fn power_cycle(&self) {
         let mut platter = self.platter();
@@ -372,18 +379,19 @@ async fn a_full_disk_refuses_whole_transactions_and_works_again_by_itself() {
 #[tokio::test]
 async fn a_commit_that_failed_did_not_happen_or_is_told_to_have() {
     let mut told = BTreeSet::new();
-    for call in 0..8 {
-        let disk = Disk::new(call);
+    for (seed, call) in (0..8).flat_map(|seed| (0..16).map(move |call| (seed, call))) {
+        let disk = Disk::new(seed);
         let store = disk.open().unwrap();
         put(&store, "before", 10).await.unwrap();
         {
             let mut platter = disk.platter();
             platter.failing = platter.calls + call..platter.calls + call + 1;
         }
-        let outcome = put(&store, "a", 10).await;
+        // Pages of its own, which no later transaction writes again.
+        let outcome = put(&store, "a", 20_000).await;
         disk.platter().failing = 0..0;
         let found = store.get("a").await.unwrap();
-        assert_eq!(found.is_some(), outcome.is_ok(), "{call}: {outcome:?}");
+        assert_eq!(found.is_some(), outcome.is_ok(), "{seed} {call}: {outcome:?}");
         told.insert(outcome.is_ok());
         assert!(store.get("before").await.unwrap().is_some());
         put(&store, "after", 10).await.unwrap();
@@ -391,10 +399,33 @@ async fn a_commit_that_failed_did_not_happen_or_is_told_to_have() {
         disk.power_cycle();
         drop(store);
         let store = disk.open().unwrap();
-        assert_eq!(store.get("a").await.unwrap(), found, "{call}");
+        assert_eq!(store.get("a").await.unwrap(), found, "{seed} {call}");
         assert!(store.get("after").await.unwrap().is_some());
     }
     assert_eq!(told, [false, true].into(), "both were seen");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_may_not_have_made_safe_is_written_anew_by_the_next() {
+    for (seed, call) in (0..8).flat_map(|seed| (0..16).map(move |call| (seed, call))) {
+        let disk = Disk::new(seed);
+        let store = disk.open().unwrap();
+        {
+            let mut platter = disk.platter();
+            platter.failing = platter.calls + call..u64::MAX;
+        }
+        let outcome = put(&store, "a", 20_000).await;
+        disk.kill();
+        drop(store);
+        let store = disk.open().unwrap();
+        let found = store.get("a").await.unwrap();
+        assert!(found.is_some() || outcome.is_err(), "{seed} {call}");
+        put(&store, "after", 10).await.unwrap();
+        disk.power_cycle();
+        drop(store);
+        let store = disk.open().unwrap_or_else(|error| panic!("{seed} {call}: {error}"));
+        assert_eq!(store.get("a").await.unwrap(), found, "{seed} {call}");
+    }
 }
 
 #[tokio::test]
