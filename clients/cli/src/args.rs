@@ -3,9 +3,12 @@
 use anstream::ColorChoice;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{ask, completions, dev, explain, key, output, validate};
+use crate::{
+    apply, ask, completions, dev, diff, events, explain, get, history, key, output, promote, pull, rollback, status,
+    validate, watch,
+};
 
-/// Decides which model serves which use case: try it, check policies, ask.
+/// Decides which model serves which use case: try it, check policies, apply them to a fleet and watch it, ask.
 #[derive(Debug, Parser)]
 #[command(name = "switchtower", version, after_help = output::EXITS, max_term_width = 110)]
 pub(crate) struct Args {
@@ -18,7 +21,8 @@ pub(crate) struct Args {
 /// What every command understands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// For people, or one JSON document for programs; failures then are JSON on standard error.
+    /// For people, or one JSON document for programs (of what goes on, one on each line); failures then are JSON on
+    /// standard error.
     #[arg(long, global = true, value_enum, default_value_t = output::Format::Text, value_name = "FORMAT")]
     pub(crate) output: output::Format,
     /// Whether there are colours; `auto`: on a terminal, unless NO_COLOR is set.
@@ -44,8 +48,28 @@ pub(crate) enum Command {
     Explain(explain::Args),
     /// Send one request, and show the answer as it comes and what served it.
     Ask(ask::Args),
-    /// Make, list and revoke the keys that callers show to nodes.
-    Key(key::Args),
+    /// Make policy files the revision that nodes of an environment serve.
+    Apply(Box<apply::Args>),
+    /// Tell what differs between policy files and what is applied, or between revisions.
+    Diff(diff::Args),
+    /// List the revisions of an environment.
+    History(history::Args),
+    /// Show a revision, as YAML.
+    Get(get::Args),
+    /// Write what is applied into policy files.
+    Pull(pull::Args),
+    /// Apply a revision of one environment to another.
+    Promote(Box<promote::Args>),
+    /// Have nodes serve an earlier revision again.
+    Rollback(rollback::Args),
+    /// Tell what nodes serve, and what is wrong with which.
+    Status(status::Args),
+    /// Tell what nodes serve, as it changes.
+    Watch(watch::Args),
+    /// Tell what happened, and what happens.
+    Events(events::Args),
+    /// Make, list, rotate and revoke the keys that callers show to nodes.
+    Key(Box<key::Args>),
     /// Print a script that completes this command in a shell.
     Completions(completions::Args),
 }

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// `500ms`, `30s`, `2m`, `1h`, `30d`; more than nothing.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    match parse_or_none(text)? {
+        Duration::ZERO => Err("it must be more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// The same, or nothing at all: `0s`.
+pub(crate) fn parse_or_none(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let milliseconds: u64 = match unit {
@@ -16,9 +24,20 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = number.parse().map_err(|_| "write a whole number before the unit, such as 30s".to_owned())?;
     match number.checked_mul(milliseconds) {
-        Some(0) => Err("it must be more than nothing".to_owned()),
         Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
         None => Err("that is too long".to_owned()),
+    }
+}
+
+/// A length of time for people: `640 ms`, `12.3 s`, `5 min`, `3 h`, `4 d`.
+pub(crate) fn words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -44,5 +63,23 @@ mod tests {
         check("1 s", None);
         check("18446744073709551615d", None);
         check("99999999999999999999s", None);
+    }
+
+    #[test]
+    fn nothing_is_a_duration_only_where_it_may_be() {
+        assert_eq!(parse_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse("0s"), Err("it must be more than nothing".to_owned()));
+    }
+
+    #[test]
+    fn a_duration_is_told_in_one_unit() {
+        let check = |millis: u64, expected: &str| assert_eq!(words(Duration::from_millis(millis)), expected);
+        check(0, "0 ms");
+        check(640, "640 ms");
+        check(12_345, "12.3 s");
+        check(59_999, "60.0 s");
+        check(150_000, "2 min");
+        check(7_200_000, "2 h");
+        check(200_000_000, "2 d");
     }
 }

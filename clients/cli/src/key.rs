@@ -1,7 +1,8 @@
-//! `switchtower key`: the keys that callers show to a node without a control plane, in the files that it reads.
+//! `switchtower key`: the keys that callers show to nodes. With `--file`, those of a node without a control plane, in
+//! the files that it reads; else those of the control plane.
 //!
-//! A key is shown once, when it is made; the files hold what is left of it, and only their owner can read them. A node
-//! that runs reads both files again within two seconds.
+//! A key is shown once, when it is made. The files hold what is left of it, and only their owner can read them; a node
+//! that runs reads both again within two seconds.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use serde_json::json;
 use switchtower_data_plane::auth::Keyring;
 use switchtower_keys::{File, Invalid, IssuedKey, Pepper, Peppers, Record, new_key, random};
 
-use self::lock::Lock;
+use self::{lock::Lock, remote::Remote};
 use crate::{
     duration,
     output::{Exit, Failure, Output, STRONG},
@@ -22,6 +23,7 @@ use crate::{
 
 mod list;
 mod lock;
+mod remote;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,33 +36,63 @@ enum Command {
     /// Make a key, and show its secrets this once.
     New {
         #[command(flatten)]
-        files: Paths,
+        files: Files,
+        /// Pepper file; without it, pepper.yaml beside the keys file.
+        #[arg(long, env = "SWITCHTOWER_PEPPER", value_name = "FILE")]
+        pepper: Option<PathBuf>,
         /// Caller that the key speaks for, by its name in the policy.
         #[arg(long, value_name = "NAME")]
         caller: String,
         /// How long it holds, such as 30d; without it, until it is revoked.
         #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<Duration>,
+        #[command(flatten)]
+        remote: Remote,
     },
     /// List the keys.
     List {
-        /// Keys file.
-        #[arg(long, env = "SWITCHTOWER_KEYS", value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        files: Files,
+        /// Only those of this caller.
+        #[arg(long, value_name = "NAME")]
+        caller: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a key for the same caller, and end the old one after an overlap in which both hold.
+    Rotate {
+        /// Id of the old key, as `switchtower key list` shows it.
+        id: String,
+        /// How long both hold, up to 90d; 0s ends the old one at once.
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse_or_none)]
+        overlap: Duration,
+        /// How long the new one holds; without it, until it is revoked.
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        remote: Remote,
     },
     /// Revoke a key: nodes refuse it within two seconds.
     Revoke {
-        /// Keys file.
-        #[arg(long, env = "SWITCHTOWER_KEYS", value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        files: Files,
         /// Id of the key, as `switchtower key list` shows it.
         id: String,
+        #[command(flatten)]
+        remote: Remote,
     },
-    /// Make a new pepper for new keys; keys under the present one still hold, older ones end.
+    /// Make a new pepper for new keys of a keys file; keys under the present one still hold, older ones end.
     RotatePepper {
         #[command(flatten)]
         files: Paths,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Keys file of a node without a control plane; with it the control plane is not asked.
+    #[arg(long, env = "SWITCHTOWER_KEYS", value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,11 +111,17 @@ impl Paths {
     }
 }
 
-pub(crate) fn run(args: Args, output: Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     match args.command {
-        Command::New { files, caller, expires } => new(&files, &caller, expires, output),
-        Command::List { file } => list::run(&file, output),
-        Command::Revoke { file, id } => revoke(&file, &id, output),
+        Command::New { files: Files { file: Some(file) }, pepper, caller, expires, .. } => {
+            new(&Paths { file, pepper }, &caller, expires, output)
+        }
+        Command::New { remote, caller, expires, .. } => remote.new_key(&caller, expires, output).await,
+        Command::List { files: Files { file: Some(file) }, caller, .. } => list::run(&file, caller.as_deref(), output),
+        Command::List { remote, caller, .. } => remote.list(caller.as_deref(), output).await,
+        Command::Rotate { id, overlap, expires, remote } => remote.rotate(&id, overlap, expires, output).await,
+        Command::Revoke { files: Files { file: Some(file) }, id, .. } => revoke(&file, &id, output),
+        Command::Revoke { remote, id, .. } => remote.revoke(&id, output).await,
         Command::RotatePepper { files } => rotate(&files, output),
     }
     .map(|()| Exit::Success)

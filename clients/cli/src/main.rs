@@ -4,16 +4,35 @@
 //! the first can be piped. What can be written is in [`args`], how it ends in [`output`]; the rest is one file for each
 //! command.
 
+mod apply;
 mod args;
 mod ask;
+mod changes;
 mod completions;
+mod confirm;
+mod control;
 mod dev;
+mod diff;
 mod duration;
+mod events;
 mod explain;
+mod fleet;
+mod get;
+mod history;
 mod key;
+mod made;
 mod output;
+mod promote;
+mod pull;
+mod revisions;
+mod rollback;
+mod status;
 mod validate;
 mod violations;
+mod wait;
+mod watch;
+mod when;
+mod yaml;
 
 use std::{future::Future, process::ExitCode};
 
@@ -37,11 +56,26 @@ fn main() -> ExitCode {
         Command::Dev(args) => within(tokio::runtime::Builder::new_multi_thread(), dev::run(args, output)),
         Command::Validate(args) => validate::run(&args, output),
         Command::Explain(args) => explain::run(args, output),
-        Command::Ask(args) => within(tokio::runtime::Builder::new_current_thread(), ask::run(args, output)),
-        Command::Key(args) => key::run(args, output),
+        Command::Ask(args) => asking(ask::run(args, output)),
+        Command::Apply(args) => asking(apply::run(*args, output)),
+        Command::Diff(args) => asking(diff::run(args, output)),
+        Command::History(args) => asking(history::run(args, output)),
+        Command::Get(args) => asking(get::run(args, output)),
+        Command::Pull(args) => asking(pull::run(args, output)),
+        Command::Promote(args) => asking(promote::run(*args, output)),
+        Command::Rollback(args) => asking(rollback::run(args, output)),
+        Command::Status(args) => asking(status::run(args, output)),
+        Command::Watch(args) => asking(watch::run(args, output)),
+        Command::Events(args) => asking(events::run(args, output)),
+        Command::Key(args) => asking(key::run(*args, output)),
         Command::Completions(args) => completions::run(&args, output),
     };
     ended.unwrap_or_else(|failure| output.failure(&failure)).into()
+}
+
+/// A command that waits for one server's answers.
+fn asking(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    within(tokio::runtime::Builder::new_current_thread(), command)
 }
 
 fn within(

@@ -26,13 +26,16 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const EXITS: &str = "\
 Exit codes:
     0  done
-    1  failed, for none of the reasons below
+    1  failed, for none of the reasons below; with --exit-code: something differs
+    3  what is there is not what was expected: others were faster, or it was done already
+    4  nodes refused the revision, or could not read it
+    5  not every connected node serves the revision yet
    64  what was written on the command line is wrong
    65  a policy, a keys file or a request is wrong
    69  nobody answers, or no model does at the moment
    74  a file or a stream cannot be read or written
    75  failed for now: trying again makes sense
-   77  not permitted: the key is missing or wrong
+   77  not permitted: the key or token is missing or wrong
   130  interrupted
   141  whoever read the output went away";
 
@@ -42,8 +45,14 @@ Exit codes:
 pub(crate) enum Exit {
     /// Done.
     Success = 0,
-    /// For none of the reasons below.
+    /// For none of the reasons below; where it was asked whether something differs, it does.
     Failed = 1,
+    /// What is there is not what was expected: others were faster, or it was done already.
+    Conflict = 3,
+    /// Nodes refused the revision, or could not read it.
+    Refused = 4,
+    /// Not every connected node serves the revision yet.
+    Late = 5,
     /// What was written on the command line is wrong.
     Usage = 64,
     /// A policy, a keys file or a request is wrong.
@@ -54,7 +63,7 @@ pub(crate) enum Exit {
     Io = 74,
     /// Trying again makes sense.
     Again = 75,
-    /// The key is missing or wrong.
+    /// The key or token is missing or wrong.
     Denied = 77,
     /// By Ctrl-C: 128 and the signal's number.
     Interrupted = 130,
@@ -237,10 +246,13 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        use Exit::{Again, Data, Denied, Failed, Interrupted, Io, Pipe, Success, Unavailable, Usage};
+        use Exit::{
+            Again, Conflict, Data, Denied, Failed, Interrupted, Io, Late, Pipe, Refused, Success, Unavailable, Usage,
+        };
         let documented: Vec<u8> =
             EXITS.lines().skip(1).map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
-        let codes = [Success, Failed, Usage, Data, Unavailable, Io, Again, Denied, Interrupted, Pipe];
+        let codes =
+            [Success, Failed, Conflict, Refused, Late, Usage, Data, Unavailable, Io, Again, Denied, Interrupted, Pipe];
         assert_eq!(documented, codes.map(|exit| exit as u8));
     }
 

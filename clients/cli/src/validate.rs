@@ -8,7 +8,7 @@ use switchtower_policy::{File, Severity, Snapshot, Violation, load};
 
 use crate::{
     output::{Exit, Failure, GOOD, Output},
-    violations::{self, counted},
+    violations::{self, Told, counted},
 };
 
 #[derive(Debug, clap::Args)]
@@ -65,8 +65,8 @@ impl Found {
                 Severity::Warning => self.warnings += 1,
             }
             match output.is_json() {
-                true => self.documents.push(violations::document(&violation)),
-                false => output.text(violations::text(&violation, files, excerpt))?,
+                true => self.documents.push(Told::of(&violation).document()),
+                false => output.text(Told::of(&violation).text(files, excerpt))?,
             }
         }
         Ok(())

@@ -1,11 +1,14 @@
 //! Policies as they are read from files, and what is wrong with them as it is shown: a line, the line of the file with a
 //! caret on a terminal, or JSON.
 
-use std::{fmt::Write, path::Path};
+use std::{
+    fmt::{self, Write},
+    path::Path,
+};
 
 use serde_json::{Value, json};
 use switchtower_data_plane::source::Files;
-use switchtower_policy::{File, Severity, Violation, violation::Place};
+use switchtower_policy::{File, Severity, Violation, document::Places, violation::Place};
 
 use crate::output::{DIM, ERROR, Exit, Failure, WARNING, printable};
 
@@ -19,42 +22,108 @@ pub(crate) fn read(path: &Path) -> Result<Vec<File>, Failure> {
     })
 }
 
-/// A violation for people, with the line that it is on if `excerpt`.
-pub(crate) fn text(violation: &Violation, files: &[File], excerpt: bool) -> String {
-    let style = match violation.severity {
-        Severity::Error => ERROR,
-        Severity::Warning => WARNING,
-    };
-    let plain = violation.to_string();
-    let plain = printable(&plain);
-    // The place is in front, and the severity with its code is what the eye looks for.
-    let word = format!("{}[{}]", word(violation.severity), violation.code);
-    let mut text = match plain.split_once(&word) {
-        Some((before, after)) => format!("{before}{style}{word}{style:#}{after}\n"),
-        None => format!("{plain}\n"),
-    };
-    if let Some(shown) = violation.place.as_ref().filter(|_| excerpt).and_then(|place| line(place, files)) {
-        text.push_str(&shown);
+/// A violation as it is shown, found here or by the control plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    severity: Severity,
+    pub(crate) code: String,
+    pub(crate) path: String,
+    place: Option<Place>,
+    message: String,
+    suggestion: Option<String>,
+}
+
+impl Told {
+    pub(crate) fn of(violation: &Violation) -> Self {
+        Told {
+            severity: violation.severity,
+            code: violation.code.to_owned(),
+            path: violation.path.clone(),
+            place: violation.place.clone(),
+            message: violation.message.clone(),
+            suggestion: violation.suggestion.clone(),
+        }
     }
-    text
+
+    /// What the control plane says is wrong at a path of the policy, with its place in the files.
+    pub(crate) fn error(code: &str, path: &str, message: &str, places: &Places) -> Self {
+        Told {
+            severity: Severity::Error,
+            code: code.to_owned(),
+            path: path.to_owned(),
+            place: places.of(path),
+            message: message.to_owned(),
+            suggestion: None,
+        }
+    }
+
+    /// What the control plane says is to be known.
+    pub(crate) fn warning(code: &str, path: &str, message: &str, places: &Places) -> Self {
+        Told { severity: Severity::Warning, ..Told::error(code, path, message, places) }
+    }
+
+    /// For people, with the line that it is on if `excerpt`.
+    pub(crate) fn text(&self, files: &[File], excerpt: bool) -> String {
+        let style = match self.severity {
+            Severity::Error => ERROR,
+            Severity::Warning => WARNING,
+        };
+        let plain = self.to_string();
+        let plain = printable(&plain);
+        // The place is in front, and the severity with its code is what the eye looks for.
+        let word = self.word();
+        let mut text = match plain.split_once(&word) {
+            Some((before, after)) => format!("{before}{style}{word}{style:#}{after}\n"),
+            None => format!("{plain}\n"),
+        };
+        if let Some(shown) = self.place.as_ref().filter(|_| excerpt).and_then(|place| line(place, files)) {
+            text.push_str(&shown);
+        }
+        text
+    }
+
+    /// For programs.
+    pub(crate) fn document(&self) -> Value {
+        let place = self.place.as_ref();
+        json!({
+            "severity": severity(self.severity),
+            "code": self.code,
+            "path": self.path,
+            "file": place.map(|place| &*place.file),
+            "line": place.map(|place| place.line),
+            "column": place.map(|place| place.column),
+            "message": self.message,
+            "suggestion": self.suggestion,
+        })
+    }
+
+    fn word(&self) -> String {
+        match self.code.as_str() {
+            "" => severity(self.severity).to_owned(),
+            code => format!("{}[{code}]", severity(self.severity)),
+        }
+    }
 }
 
-/// A violation for programs.
-pub(crate) fn document(violation: &Violation) -> Value {
-    let place = violation.place.as_ref();
-    json!({
-        "severity": word(violation.severity),
-        "code": violation.code,
-        "path": violation.path,
-        "file": place.map(|place| &*place.file),
-        "line": place.map(|place| place.line),
-        "column": place.map(|place| place.column),
-        "message": violation.message,
-        "suggestion": violation.suggestion,
-    })
+impl fmt::Display for Told {
+    /// As the policy's own violations are written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:{}:{}: ", place.file, place.line, place.column)?;
+        }
+        f.write_str(&self.word())?;
+        if !self.path.is_empty() {
+            write!(f, " {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "; did you mean `{suggestion}`?"),
+            None => Ok(()),
+        }
+    }
 }
 
-fn word(severity: Severity) -> &'static str {
+fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -110,6 +179,18 @@ mod tests {
         let place = Place { file: "a.yaml".into(), line: line_number, column };
         let shown = line(&place, &files).map(|shown| anstream::adapter::strip_str(&shown).to_string());
         assert_eq!(shown.as_deref(), expected);
+    }
+
+    #[test]
+    fn what_the_control_plane_finds_is_written_as_what_is_found_here() {
+        let mut violation = Violation::warning("not_executed", "rollout", "it is stored");
+        violation.place = Some(Place { file: "a.yaml".into(), line: 2, column: 1 });
+        for suggestion in [None, Some("b".to_owned())] {
+            let violation = violation.clone().suggest(suggestion);
+            assert_eq!(Told::of(&violation).to_string(), violation.to_string());
+        }
+        let bare = Told::error("", "", "no", &Places::default());
+        assert_eq!(bare.to_string(), "error: no");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use switchtower_keys::{Record, rfc3339};
 
 use crate::output::{DIM, Failure, GOOD, Output, STRONG};
 
-pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
-    let file = super::keys(path)?.ok_or_else(|| super::no_file(path))?;
+/// Of this caller, or of all.
+pub(super) fn run(path: &Path, caller: Option<&str>, output: Output) -> Result<(), Failure> {
+    let mut file = super::keys(path)?.ok_or_else(|| super::no_file(path))?;
+    file.records.retain(|record| caller.is_none_or(|caller| record.caller == caller));
     let now = SystemTime::now();
     if output.is_json() {
         let keys = file.records.iter().map(|record| {

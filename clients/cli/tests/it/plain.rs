@@ -7,7 +7,7 @@ use crate::support::{command, run};
 #[test]
 fn help_tells_the_exit_codes() {
     let help = run(["--help"]).exits(0);
-    for code in ["64", "65", "69", "74", "75", "77", "130"] {
+    for code in ["3", "4", "5", "64", "65", "69", "74", "75", "77", "130"] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(code)), "{code}: {}", help.out);
     }
 }
@@ -32,6 +32,20 @@ fn what_cannot_be_meant_is_a_usage_error() {
     check(&["dev", "--policy", "/", "--script", "x", "--real"], "cannot be used with");
     check(&["dev", "--policy", "/", "--log", "a=b=c"], "--log");
     check(&["validate"], "PATH");
+    check(&["diff"], "PATH");
+    check(&["diff", "x", "--to", "3"], "cannot be used with");
+    check(&["diff", "--from", "x"], "dev/12");
+    check(&["diff", "--from", "3"], "--environment");
+    check(&["history"], "--environment");
+    check(&["get", "0", "-e", "prod"], "0");
+    check(&["apply", ".", "--wait", "--timeout", "2h"], "at most 1h");
+    check(&["apply", ".", "--timeout", "2s"], "--wait");
+    check(&["apply", "."], "--yes");
+    check(&["apply", ".", "--output", "json", "--color", "never"], "--yes");
+    check(&["promote", "dev", "prod"], "--yes");
+    check(&["rollback", "-e", "prod"], "--yes");
+    check(&["key", "new", "--caller", "web"], "--file FILE");
+    check(&["key", "rotate", "AAAAAAAAAAAAAAAA", "--overlap", "1", "-e", "prod"], "--overlap");
 }
 
 #[test]
@@ -72,7 +86,26 @@ fn dev_outside_of_its_examples_asks_for_a_policy() {
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(["completions", shell]).exits(0).out;
-        for command in ["dev", "validate", "explain", "ask", "key", "completions"] {
+        let commands = [
+            "dev",
+            "validate",
+            "explain",
+            "ask",
+            "key",
+            "completions",
+            "apply",
+            "diff",
+            "history",
+            "get",
+            "pull",
+            "promote",
+            "rollback",
+            "status",
+            "watch",
+            "events",
+            "rotate",
+        ];
+        for command in commands {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -56,6 +56,10 @@ pub(crate) fn command<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Com
     for name in ["ENDPOINT", "API_KEY", "CA", "POLICY", "KEYS", "PEPPER", "LOG"] {
         command.env_remove(format!("SWITCHTOWER_{name}"));
     }
+    for name in ["CONTROL_PLANE", "TOKEN", "TOKEN_FILE", "AUTHOR", "ENVIRONMENT"] {
+        command.env_remove(format!("SWITCHTOWER_{name}"));
+    }
+    command.env_remove("TRACEPARENT");
     command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").args(args);
     command
 }
