@@ -4,7 +4,16 @@
 //! => a node; its answer comes back through `api/sync` -> `fleet`, which `api/fleet` shows.
 
 pub mod admin;
+pub mod admission;
+pub mod api;
+pub mod auth;
 pub mod config;
+pub mod desired;
 pub mod events;
+pub mod fleet;
+pub mod keys;
 pub mod layout;
+pub mod revisions;
+pub mod start;
 pub mod store;
+pub mod telemetry;

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         confirm::possible(args.yes, output)?;
     }
     let client = args.connection.client().await?;
-    let would = ask(&client, &args, args.number.unwrap_or_default(), true).await;
+    let would = ask(&client, &args, args.number.unwrap_or_default(), None, true).await;
     let would = would.map_err(|error| args.connection.failure(&error))?;
     let diff = would.diff.clone().unwrap_or_default();
     if !output.is_json() {
@@ -55,15 +55,21 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if !confirm::confirmed(args.yes, &question)? {
         return Ok(made::declined(output));
     }
-    // To the revision that was shown, whatever was assigned since.
-    let back = ask(&client, &args, to, false).await;
+    // To the revision that was shown, from the one that was shown: what others did meanwhile is not taken back.
+    let back = ask(&client, &args, to, Some(would.from), false).await;
     let back = back.map_err(|error| args.connection.failure_of_change(&error))?;
     end(&args, &back, &client, output).await
 }
 
-async fn ask(client: &Client, args: &Args, number: u64, validate_only: bool) -> Result<RollbackResponse, Error> {
+async fn ask(
+    client: &Client,
+    args: &Args,
+    number: u64,
+    from: Option<u64>,
+    validate_only: bool,
+) -> Result<RollbackResponse, Error> {
     let (environment, message) = (args.environment.name.clone(), args.message.clone());
-    client.rollback(RollbackRequest { environment, number, message, validate_only }).await
+    client.rollback(RollbackRequest { environment, number, message, validate_only, from }).await
 }
 
 async fn end(args: &Args, answer: &RollbackResponse, client: &Client, output: Output) -> Result<Exit, Failure> {

@@ -53,9 +53,17 @@ impl Remote {
     pub(super) async fn list(&self, caller: Option<&str>, output: Output) -> Result<(), Failure> {
         let environment = self.environment()?;
         let client = self.connection.client().await?;
-        let request =
-            ListKeysRequest { environment: environment.clone(), caller: caller.unwrap_or_default().to_owned() };
-        let keys = client.list_keys(request).await.map_err(|error| self.connection.failure(&error))?.keys;
+        let mut keys: Vec<Key> = Vec::new();
+        loop {
+            let after = keys.last().map(|key| key.id.clone()).unwrap_or_default();
+            let caller = caller.unwrap_or_default().to_owned();
+            let request = ListKeysRequest { environment: environment.clone(), caller, after, page_size: 0 };
+            let page = client.list_keys(request).await.map_err(|error| self.connection.failure(&error))?;
+            keys.extend(page.keys);
+            if !page.more {
+                break;
+            }
+        }
         let now = SystemTime::now();
         if output.is_json() {
             return output.json(&keys.iter().map(|key| document(key, now)).collect::<Value>());
