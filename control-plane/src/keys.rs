@@ -127,6 +127,15 @@ pub struct Revoked {
     pub event: Option<Event>,
 }
 
+/// What became of a key that was taken over.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The key as it is held.
+    pub key: Key,
+    /// What happened, to be told: it is in the store. `None`: it was there before.
+    pub event: Option<Event>,
+}
+
 /// The keys of all environments.
 #[derive(Clone)]
 pub struct Keys {
@@ -172,6 +181,26 @@ impl Keys {
             // 80 random bits were drawn twice.
             Outcome::Conflict => Err(Refused::Contended),
         }
+    }
+
+    /// Takes a key that was made elsewhere, as it is; a key that is there already stays as it is there, and no event tells of
+    /// it. For a key that is chosen and not drawn.
+    ///
+    /// # Errors
+    /// [`Refused::Environment`], [`Refused::Damaged`], the store's.
+    pub async fn adopt(&self, environment: &str, record: Record, act: Act<'_>) -> Result<Adopted, Refused> {
+        named(environment)?;
+        let key = Key { record, replaces: String::new(), replaced_by: String::new() };
+        let path = layout::key(environment, &key.record.id);
+        let message = format!("key {} was taken over for {}", key.record.id, key.record.caller);
+        let event = event(environment, Kind::KeyIssued, &key, message, act);
+        let transaction = Transaction::when(Condition::Absent(path.clone())).put(path, key.encode());
+        if let Outcome::Committed(_) = self.store.commit(event.kept_in(transaction, act.random)).await? {
+            return Ok(Adopted { key, event: Some(event) });
+        }
+        let there = self.list(environment).await?.into_iter().find(|there| there.record.id == key.record.id);
+        // Keys are never deleted.
+        Ok(Adopted { key: there.ok_or(Refused::Contended)?, event: None })
     }
 
     /// The keys of an environment, oldest first.

@@ -73,7 +73,10 @@ impl Chain {
         let revision = match Revision::read(entry, environment, self.number) {
             Ok(revision) => revision,
             Err(error) => {
-                self.problems.push(error.to_string());
+                self.problems.push(match error {
+                    Refused::Damaged(what) => what,
+                    error => error.to_string(),
+                });
                 self.digest = None;
                 return None;
             }

@@ -1,8 +1,5 @@
 //! Which caller and route a policy's author has put first: those are what `dev` shows.
 
-use std::path::Path;
-
-use switchtower_data_plane::source::Files;
 use switchtower_policy::{
     File, Snapshot,
     document::{Reading, read},
@@ -26,14 +23,9 @@ pub(super) struct Source {
     pub(super) text: String,
 }
 
-/// The first caller of the files that the snapshot knows, too, and its first route; `None`: there is none.
-pub(super) fn of(policy: &Path, snapshot: &Snapshot) -> Option<First> {
-    // The files may have changed since they were compiled; what is gone in either is not chosen.
-    let files = Files(policy.to_owned()).read().ok()?;
-    choose(&files, snapshot)
-}
-
-fn choose(files: &[File], snapshot: &Snapshot) -> Option<First> {
+/// The first caller of the files that the snapshot knows, too, and its first route; `None`: there is none. What is gone in
+/// either is not chosen: the files may have changed since they were applied.
+pub(super) fn of(files: &[File], snapshot: &Snapshot) -> Option<First> {
     let reading = read(files);
     let known = reading.policy.callers.iter().filter(|(name, _)| snapshot.caller(name).is_some());
     let (name, caller) = known.min_by_key(|(name, _)| place("callers", name, &reading, files))?;
@@ -77,7 +69,7 @@ mod tests {
             .map(|(number, text)| File { name: format!("{number}.yaml"), bytes: text.as_bytes().to_vec() })
             .collect();
         let snapshot = load(&files).unwrap().snapshot;
-        let first = choose(&files, &snapshot);
+        let first = of(&files, &snapshot);
         assert_eq!(first.as_ref().map(|first| (first.caller.as_str(), first.route.as_str())), expected);
     }
 

@@ -12,6 +12,14 @@ const CALLERS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// As the node's own default.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
+/// As the control plane's own default.
+const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+
+/// Where operators and nodes reach the control plane.
+pub(super) fn control(given: Option<SocketAddr>, output: Output) -> Result<SocketAddr, Failure> {
+    address("--control-listen", given, CONTROL, output)
+}
+
 /// Where callers come in.
 pub(super) fn callers(given: Option<SocketAddr>, output: Output) -> Result<SocketAddr, Failure> {
     address("--listen", given, CALLERS, output)

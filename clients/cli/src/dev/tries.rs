@@ -1,13 +1,13 @@
 //! The commands that `dev` prints for trying things: they work as they are printed, in any shell.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::{net::SocketAddr, path::Path};
 
 use serde::Serialize;
 
 use super::{
-    REGION,
     first::{First, Source},
     key::DevKey,
+    tower::REGIONS,
 };
 
 /// Edits of the examples whose effect is seen in the next answer: route, model before, model after.
@@ -21,7 +21,7 @@ const SED: &str = if cfg!(target_os = "macos") { "sed -i ''" } else { "sed -i" }
 pub(super) struct Try {
     /// What it shows.
     pub(super) what: String,
-    /// The command; `None`: it takes an editor.
+    /// The command.
     pub(super) command: Option<String>,
     /// Another way to the same.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,29 +35,68 @@ pub(super) struct Or {
     pub(super) command: String,
 }
 
+/// What the commands are about.
+pub(super) struct About<'a> {
+    /// Callers of the first node.
+    pub(super) callers: SocketAddr,
+    /// The control plane.
+    pub(super) control: SocketAddr,
+    /// The file of the operator's token.
+    pub(super) token_file: &'a Path,
+    /// The policy, as it was named.
+    pub(super) policy: &'a str,
+}
+
 /// Three things to try: a call, an SDK, and a change.
-pub(super) fn tries(address: SocketAddr, key: &DevKey, first: &First, policy: &str) -> Vec<Try> {
-    let program = std::env::args().next().unwrap_or_else(|| "switchtower".to_owned());
+pub(super) fn tries(about: &About<'_>, key: &DevKey, first: &First) -> Vec<Try> {
+    let (program, address) = (program(), about.callers);
     let ask = |route: &str| {
         let (program, route) = (word(&program), word(route));
         format!("{program} ask {route} hello --endpoint http://{address} --api-key {}", key.issued.bearer)
     };
     vec![
-        Try { what: "ask, over gRPC".to_owned(), command: Some(ask(&first.route)), or: Some(grpcurl(address, key, first)) },
+        Try {
+            what: "ask, over gRPC".to_owned(),
+            command: Some(ask(&first.route)),
+            or: Some(grpcurl(address, key, first)),
+        },
         Try {
             what: "ask as an application of Bedrock's does, over HTTP".to_owned(),
             command: Some(curl(address, key, first)),
             or: Some(boto3(address, key, first)),
         },
-        edit(first, &ask).unwrap_or_else(|| Try {
-            what: format!(
-                "edit a file of {policy} (a route's tiers, say) and ask again: it serves about a second later, and a mistake \
-                 is told here while the old policy serves on"
-            ),
-            command: None,
-            or: None,
-        }),
+        change(about, first, &ask),
     ]
+}
+
+/// This program, as it was called.
+pub(super) fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "switchtower".to_owned())
+}
+
+/// An edit of the policy that changes the next answer, where it is one of the examples, as it came; and how it is applied.
+fn change(about: &About<'_>, first: &First, ask: &dyn Fn(&str) -> String) -> Try {
+    let apply = format!(
+        "{} apply {} --yes --wait --control-plane http://{} --token-file {}",
+        word(&program()),
+        word(about.policy),
+        about.control,
+        word(&about.token_file.display().to_string())
+    );
+    let found = EDITS.iter().find_map(|edit| Some((edited(first, edit)?, edit)));
+    let Some((file, (route, from, to))) = found else {
+        let what = format!("edit a file of {} (a route's tiers, say), apply it, and ask again", about.policy);
+        return Try { what, command: Some(apply), or: None };
+    };
+    Try {
+        what: format!("change the policy: route `{route}` goes to `{to}` in place of `{from}`, on every node"),
+        command: Some(format!(
+            "{SED} 's/^    tiers: \\[{from}\\]/    tiers: [{to}]/' {} && {apply} && {}",
+            word(&file.name),
+            ask(route)
+        )),
+        or: None,
+    }
 }
 
 fn grpcurl(address: SocketAddr, key: &DevKey, first: &First) -> Or {
@@ -96,30 +135,14 @@ fn boto3(address: SocketAddr, key: &DevKey, first: &First) -> Or {
     Or {
         what: "an AWS SDK, with nothing changed but its environment",
         command: format!(
-            "AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_DEFAULT_REGION={REGION} \
+            "AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_DEFAULT_REGION={} \
              AWS_ENDPOINT_URL_BEDROCK_RUNTIME=http://{address} python3 -c {}",
             key.issued.access_key_id,
             word(&key.issued.secret_access_key),
+            REGIONS[0],
             word(&code)
         ),
     }
-}
-
-/// An edit that changes the next answer, where the policy is one of the examples, as it came.
-fn edit(first: &First, ask: &dyn Fn(&str) -> String) -> Option<Try> {
-    let (file, (route, from, to)) = EDITS.iter().find_map(|edit| Some((edited(first, edit)?, edit)))?;
-    let mut command = String::new();
-    let _ = write!(
-        command,
-        "{SED} 's/^    tiers: \\[{from}\\]/    tiers: [{to}]/' {} && sleep 2 && {}",
-        word(&file.name),
-        ask(route)
-    );
-    Some(Try {
-        what: format!("change the policy: route `{route}` goes to `{to}` in place of `{from}`"),
-        command: Some(command),
-        or: None,
-    })
 }
 
 fn edited<'f>(first: &'f First, (route, from, to): &(&str, &str, &str)) -> Option<&'f Source> {
@@ -133,7 +156,7 @@ fn edited<'f>(first: &'f First, (route, from, to): &(&str, &str, &str)) -> Optio
 }
 
 /// A word of a command, quoted where a shell would take it apart.
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@%,".contains(c);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),

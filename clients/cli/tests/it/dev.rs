@@ -32,18 +32,36 @@ fn the_commands_it_prints_work_as_they_are_printed() {
 fn people_are_told_the_same_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let policy = example(folder.path());
-    let mut child = command(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--policy"])
-        .arg(&policy)
-        .stdout(std::fs::File::create(folder.path().join("out")).unwrap())
-        .stderr(std::fs::File::create(folder.path().join("err")).unwrap())
-        .spawn()
-        .unwrap();
+    let mut child = command([
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--control-listen",
+        "127.0.0.1:0",
+        "--policy",
+    ])
+    .arg(&policy)
+    .stdout(std::fs::File::create(folder.path().join("out")).unwrap())
+    .stderr(std::fs::File::create(folder.path().join("err")).unwrap())
+    .spawn()
+    .unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     until("it is up", || read("out").contains("Ctrl-C").then_some(()));
     let out = read("out");
     let ask = out.lines().find(|line| line.trim_start().starts_with(PROGRAM)).unwrap().to_owned();
-    for told in ["callers ", "admin ", "fake ", "us-west-2", "its control", "key ", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"]
-    {
+    for told in [
+        "control plane ",
+        "node ",
+        "admin ",
+        "fake ",
+        "us-west-2",
+        "its control",
+        "key ",
+        " apply ",
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+    ] {
         assert!(out.contains(told), "{told}: {out}");
     }
     shell(&ask).exits(0);
@@ -54,59 +72,80 @@ fn people_are_told_the_same_in_words() {
 }
 
 #[test]
-fn an_edited_policy_serves_without_a_restart() {
+fn an_applied_edit_serves_on_every_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = example(folder.path());
+    let dev = Dev::start(["--policy", policy.to_str().unwrap(), "--nodes-per-region", "2"]);
+    assert_eq!(dev.up["nodes"].as_array().unwrap().len(), 4);
+    assert!(dev.target("quick").contains("nova-lite"));
+    edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [sonnet]");
+    // Nothing is applied by itself.
+    assert!(dev.target("quick").contains("nova-lite"));
+    let ran = dev.operate(&["apply", policy.to_str().unwrap(), "--yes", "--wait"]).exits(0);
+    assert!(ran.out.contains("4 of 4 nodes in 2 regions serve revision 2"), "{ran:#?}");
+    for node in dev.up["nodes"].as_array().unwrap() {
+        let endpoint = node["endpoint"].as_str().unwrap();
+        let asked =
+            ["ask", "quick", "hi", "--output", "json", "--endpoint", endpoint, "--api-key", dev.told("api_key")];
+        let answer = run(asked).exits(0).json();
+        assert!(answer["served"]["target"].as_str().unwrap().contains("sonnet"), "{answer:#}");
+    }
+}
+
+#[test]
+fn a_refused_edit_is_explained_and_the_old_policy_serves() {
     let folder = tempfile::tempdir().unwrap();
     let policy = example(folder.path());
     let dev = start(&policy);
-    assert!(dev.target("quick").contains("nova-lite"));
-    edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [sonnet]");
-    until("the edit serves", || dev.target("quick").contains("sonnet").then_some(()));
-    assert_ne!(dev.ready().1["revision"], dev.up["revision"]);
-}
-
-#[test]
-fn a_policy_turned_bad_leaves_the_old_one_serving_and_says_why() {
-    let folder = tempfile::tempdir().unwrap();
-    let policy = example(folder.path());
-    let mut dev = start(&policy);
     edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [nova-lit]");
-    dev.log(&["unknown_model", "routes.quick.tiers[0]", "nova-lite"]);
-    let ready = until("it is told", || {
-        let (status, body) = dev.ready();
-        assert_eq!(status, 200);
-        (!body["policy_problems"].as_array().unwrap().is_empty()).then_some(body)
-    });
-    assert_eq!(ready["revision"], dev.up["revision"]);
-    assert!(ready["policy_problems"][0].as_str().unwrap().contains("unknown_model"), "{ready:#}");
+    let ran = dev.operate(&["apply", policy.to_str().unwrap(), "--yes"]).exits(65);
+    assert!(ran.err.contains("routes.yaml") && ran.err.contains("did you mean `nova-lite`"), "{ran:#?}");
     assert!(dev.target("quick").contains("nova-lite"));
-    edit(&policy.join("routes.yaml"), "    tiers: [nova-lit]", "    tiers: [sonnet]");
-    until("the correction serves", || dev.target("quick").contains("sonnet").then_some(()));
-    assert_eq!(dev.ready().1["policy_problems"], serde_json::json!([]));
+    assert_eq!(dev.ready().1["revision"], "1");
 }
 
 #[test]
-fn a_policy_that_is_bad_at_first_serves_when_it_is_corrected() {
+fn a_policy_that_is_bad_at_first_serves_when_it_is_corrected_and_applied() {
     let folder = tempfile::tempdir().unwrap();
     let policy = example(folder.path());
     edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [nova-lit]");
     let mut dev = start(&policy);
     assert!(dev.up["caller"].is_null() && dev.up["revision"].is_null());
     assert_eq!(dev.ready().0, 503);
-    dev.ask(&["quick", "hi"]).exits(69);
+    dev.log(&["unknown_model", "routes.quick.tiers[0]", "nova-lite"]);
     edit(&policy.join("routes.yaml"), "    tiers: [nova-lit]", "    tiers: [nova-lite]");
-    dev.log(&["the key speaks for this caller now", "acme-web"]);
-    assert!(dev.target("quick").contains("nova-lite"));
+    dev.operate(&["apply", policy.to_str().unwrap(), "--yes", "--wait"]).exits(0);
+    until("it is ready", || (dev.ready().0 == 200).then_some(()));
+    let made = dev.operate(&["key", "new", "--caller", "acme-web", "--output", "json"]).exits(0).json();
+    let key = made["api_key"].as_str().unwrap();
+    let asked = ["ask", "quick", "hi", "--endpoint", dev.told("endpoint"), "--api-key", key];
+    until("the key is known", || (run(asked).code == Some(0)).then_some(()));
 }
 
 #[test]
-fn the_key_follows_the_policys_first_caller() {
+fn its_state_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = example(folder.path());
+    let data = folder.path().join("tower");
+    let args = ["--policy", policy.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    let dev = Dev::start(args);
+    let key = dev.told("api_key").to_owned();
+    edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [sonnet]");
+    dev.operate(&["apply", policy.to_str().unwrap(), "--yes", "--wait"]).exits(0);
+    assert_eq!(dev.end("-TERM"), Some(0));
+    let dev = Dev::start(args);
+    assert_eq!(dev.told("api_key"), key);
+    assert_eq!(dev.told("revision"), "2");
+    assert!(dev.target("quick").contains("sonnet"));
+}
+
+#[test]
+fn a_given_key_is_the_one() {
     let folder = tempfile::tempdir().unwrap();
     let policy = example(folder.path());
     let key = format!("swt_ABCDEFGHIJKLMNOP_{}", "A".repeat(32));
-    let mut dev = Dev::start(["--policy", policy.to_str().unwrap(), "--api-key", &key]);
+    let dev = Dev::start(["--policy", policy.to_str().unwrap(), "--api-key", &key]);
     assert_eq!(dev.told("api_key"), key);
-    edit(&policy.join("routes.yaml"), "  acme-web: {", "  acme-app: {");
-    dev.log(&["the key speaks for this caller now", "acme-app"]);
     dev.target("quick");
 }
 
@@ -163,7 +202,9 @@ fn a_port_that_is_taken_is_an_error_if_it_was_asked_for() {
     let policy = example(folder.path());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let args = ["dev", "--listen", &address, "--admin-listen", "127.0.0.1:0", "--policy", policy.to_str().unwrap()];
+    let free = "127.0.0.1:0";
+    let listen = ["dev", "--listen", &address, "--admin-listen", free, "--control-listen", free];
+    let args = listen.into_iter().chain(["--policy", policy.to_str().unwrap()]);
     let ran = command(args).stdin(Stdio::null()).output().unwrap();
     let err = String::from_utf8(ran.stderr).unwrap();
     assert_eq!(ran.status.code(), Some(1), "{err}");

@@ -45,7 +45,7 @@ fn plane() -> Plane {
             replaced: Some(old.clone()),
         }),
         revoke_key: always(RevokeKeyResponse { key: Some(revoked.clone()) }),
-        list_keys: always(ListKeysResponse { keys: vec![key, old, revoked] }),
+        list_keys: always(ListKeysResponse { more: false, keys: vec![key, old, revoked] }),
         ..Script::default()
     })
 }

@@ -126,7 +126,8 @@ impl Dev {
     /// With these arguments, on free ports.
     #[track_caller]
     pub(crate) fn start<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Dev {
-        let ports = ["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--output", "json"];
+        let free = "127.0.0.1:0";
+        let ports = ["dev", "--listen", free, "--admin-listen", free, "--control-listen", free, "--output", "json"];
         let mut command = command(ports);
         let mut child =
             command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -149,6 +150,16 @@ impl Dev {
     pub(crate) fn ask(&self, args: &[&str]) -> Ran {
         let address = ["ask", "--endpoint", self.told("endpoint"), "--api-key", self.told("api_key")];
         run(address.iter().chain(args))
+    }
+
+    /// Runs a command of an operator.
+    pub(crate) fn operate(&self, args: &[&str]) -> Ran {
+        let mut command = command(args);
+        command
+            .env("SWITCHTOWER_CONTROL_PLANE", self.told("control_plane"))
+            .env("SWITCHTOWER_TOKEN_FILE", self.told("token_file"))
+            .env("SWITCHTOWER_ENVIRONMENT", self.told("environment"));
+        Ran::of(command.stdin(Stdio::null()).output().unwrap())
     }
 
     /// The target that answers a route now.

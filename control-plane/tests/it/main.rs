@@ -1,0 +1,13 @@
+//! The control plane's services as operators call them: without sockets, but for one test of a whole server.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod keys;
+mod policies;
+mod policies_failing;
+mod policies_large;
+mod policies_property;
+mod policies_races;
+mod support;
+mod support_store;
+mod tokens;
