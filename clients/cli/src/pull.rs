@@ -5,7 +5,7 @@
 //! is no longer what was written of that revision has been edited.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     path::{Path, PathBuf},
 };
@@ -210,12 +210,15 @@ async fn edited(
             edited.push(path.clone());
             continue;
         };
-        if !before.contains_key(&number) {
-            // A revision that is not there, or not to be written, cannot have been pulled.
-            let files = fetch(client, args, number).await.and_then(|pulled| place.written(&pulled));
-            before.insert(number, files.unwrap_or_default());
-        }
-        if before.get(&number).and_then(|files| files.get(path)) != Some(bytes) {
+        let files = match before.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                // A revision that is not there, or not to be written, cannot have been pulled.
+                let files = fetch(client, args, number).await.and_then(|pulled| place.written(&pulled));
+                new.insert(files.unwrap_or_default())
+            }
+        };
+        if files.get(path) != Some(bytes) {
             edited.push(path.clone());
         }
     }
