@@ -1,8 +1,8 @@
 //! `switchtower apply`: policy files become a revision that nodes serve.
 //!
 //! What is wrong is found here, with the places in the files, before anything is sent. Then the control plane says what
-//! would change, whoever applies it says yes, and it is applied as made from the head that was shown: whatever others
-//! apply in between is not taken back unseen.
+//! would change, whoever applies it says yes, and it is applied as made from the revision that it was compared with:
+//! whatever others apply in between is not taken back unseen.
 
 use std::{io::IsTerminal, path::PathBuf};
 
@@ -15,7 +15,7 @@ use switchtower_policy::{File, Reading, items, load, read};
 
 use crate::{
     changes, confirm,
-    control::Connection,
+    control::{self, Connection},
     made::{self, Made},
     output::{Exit, Failure, GOOD, Output},
     revisions,
@@ -54,8 +54,12 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     }
     let policy = Files::read(&args.path, args.environment.as_deref(), output)?;
     let client = args.connection.client().await?;
-    let would = ask(&client, &args, &policy, None, true).await;
-    let would = would.map_err(|error| refused(&error, &args, &policy, output))?;
+    let seen = control::assigned(&client, policy.environment()).await;
+    let seen = seen.map_err(|error| args.connection.failure(&error))?;
+    let would = match ask(&client, &args, &policy, seen, true).await {
+        Ok(would) => would,
+        Err(error) => return Err(not_applied(&client, &args, &policy, seen, &error, output).await),
+    };
     let revision = would.revision.clone().unwrap_or_default();
     let record = revisions::record(&revision);
     let environment = policy.environment();
@@ -70,7 +74,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if !output.is_json() {
         output.text(changes::text(&diff))?;
     }
-    let (number, head) = (record.number, record.parent);
+    let number = record.number;
     if args.validate_only {
         let words = format!("{GOOD}valid{GOOD:#}: it would be revision {number} of `{environment}`\n");
         let mut more = more(&would, &warnings);
@@ -82,16 +86,9 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if !confirm::confirmed(args.yes, &question)? {
         return Ok(made::declined(output));
     }
-    let applied = match ask(&client, &args, &policy, Some(head), false).await {
+    let applied = match ask(&client, &args, &policy, seen, false).await {
         Ok(applied) => applied,
-        Err(error) => {
-            return Err(match error.refusal() {
-                Refusal::HeadMoved { head: now } => {
-                    moved(&client, environment, head, *now, args.connection.failure(&error)).await
-                }
-                _ => refused(&error, &args, &policy, output),
-            });
-        }
+        Err(error) => return Err(not_applied(&client, &args, &policy, seen, &error, output).await),
     };
     let revision = applied.revision.clone().unwrap_or_default();
     let number = revisions::record(&revision).number;
@@ -109,13 +106,13 @@ async fn ask(
     client: &Client,
     args: &Args,
     policy: &Files,
-    parent: Option<u64>,
+    parent: u64,
     validate_only: bool,
 ) -> Result<ApplyResponse, Error> {
     let request = ApplyRequest {
         environment: policy.environment().to_owned(),
         items: items::items(&policy.reading.policy),
-        parent,
+        parent: Some(parent),
         message: args.message.clone(),
         validate_only,
         again: args.again,
@@ -133,14 +130,7 @@ fn more(response: &ApplyResponse, warnings: &[Told]) -> Map<String, Value> {
 }
 
 fn unchanged(environment: &str, revision: &wire::Revision) -> String {
-    let number = revisions::record(revision).number;
-    match revision.assigned {
-        true => format!("nothing differs from revision {number} of `{environment}`\n"),
-        false => format!(
-            "nothing differs from revision {number} of `{environment}`, the head, but nodes should serve another: \
-             `switchtower rollback {number} -e {environment}` assigns it again\n"
-        ),
-    }
+    format!("nothing differs from revision {} of `{environment}`\n", revisions::record(revision).number)
 }
 
 fn tell(warnings: &[Told], files: &[File], output: Output) -> Result<(), Failure> {
@@ -168,15 +158,33 @@ fn refused(error: &Error, args: &Args, policy: &Files, output: Output) -> Failur
     }
 }
 
+/// Why it was not applied, or would not be.
+async fn not_applied(
+    client: &Client,
+    args: &Args,
+    policy: &Files,
+    seen: u64,
+    error: &Error,
+    output: Output,
+) -> Failure {
+    match error.refusal() {
+        Refusal::HeadMoved { assigned, .. } => {
+            moved(client, policy.environment(), seen, *assigned, args.connection.failure(error)).await
+        }
+        _ => refused(error, args, policy, output),
+    }
+}
+
 /// Others were faster: what they applied is what has to be looked at.
 async fn moved(client: &Client, environment: &str, seen: u64, now: u64, failure: Failure) -> Failure {
     let mut failure = Failure {
-        message: format!("others have applied revision {now} of `{environment}` since revision {seen} was shown"),
+        message: format!("others have assigned revision {now} of `{environment}` since revision {seen} was looked at"),
         ..failure
     };
-    let next = "take what they changed into your files (`switchtower pull` writes the head), and apply them again";
-    // Of an environment that was not there nobody has seen anything.
-    if seen == 0 {
+    let next =
+        "take what they changed into your files (`switchtower pull` writes what is assigned), and apply them again";
+    // Of an environment without a revision nobody has seen anything.
+    if seen == 0 || now == 0 {
         return failure.next(next);
     }
     let request = DiffRevisionsRequest {

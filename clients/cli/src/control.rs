@@ -3,7 +3,7 @@
 
 use std::{error::Error as _, path::PathBuf};
 
-use switchtower_client::control::{Client, Error, Options, Refusal, Violation};
+use switchtower_client::control::{Client, Error, Options, Refusal, Violation, wire::ListEnvironmentsRequest};
 
 use crate::output::{self, Exit, Failure};
 
@@ -119,6 +119,7 @@ impl Connection {
             Refusal::Unavailable => {
                 "check --control-plane (or SWITCHTOWER_CONTROL_PLANE) and that a control plane runs there"
             }
+            Refusal::TryAgain => "try again",
             Refusal::DeadlineExceeded => "try again; if it stays so, look at the control plane's log",
             Refusal::Invalid { .. } => "correct what was written",
             _ => return None,
@@ -137,6 +138,14 @@ impl Connection {
              before you do it again",
         )
     }
+}
+
+/// The revision that nodes of an environment should serve: what is compared with and applied upon. After a rollback it is
+/// not the newest. 0: none is.
+pub(crate) async fn assigned(client: &Client, environment: &str) -> Result<u64, Error> {
+    let environments = client.list_environments(ListEnvironmentsRequest {}).await?.environments;
+    let found = environments.into_iter().find(|known| known.name == environment);
+    Ok(found.map_or(0, |known| known.assigned))
 }
 
 /// What an environment variable says, if it says anything.
@@ -160,7 +169,7 @@ fn exit(refusal: &Refusal) -> Exit {
         Refusal::NodesCannotRead { .. } => Exit::Refused,
         Refusal::Unauthenticated => Exit::Denied,
         Refusal::Unavailable => Exit::Unavailable,
-        Refusal::DeadlineExceeded => Exit::Again,
+        Refusal::DeadlineExceeded | Refusal::TryAgain => Exit::Again,
         _ => Exit::Failed,
     }
 }

@@ -12,20 +12,20 @@ use switchtower_policy::items;
 use crate::{
     apply::Files,
     changes,
-    control::Connection,
+    control::{self, Connection},
     output::{Exit, Failure, Output},
     revisions::{self, Name},
 };
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of policy files, or one file, that a revision is compared with: the head, or --from.
+    /// Folder of policy files, or one file, that a revision is compared with: the assigned one, or --from.
     #[arg(required_unless_present_any = ["from", "to"], conflicts_with = "to")]
     path: Option<PathBuf>,
-    /// Revision that changes are counted from: 12, dev/12, head; without it, the head.
+    /// Revision that changes are counted from: 12, dev/12, head (the newest); without it, the assigned one.
     #[arg(long, value_name = "REVISION", value_parser = revisions::name)]
     from: Option<Name>,
-    /// Revision that they lead to; without it, the head.
+    /// Revision that they lead to; without it, the assigned one.
     #[arg(long, value_name = "REVISION", value_parser = revisions::name)]
     to: Option<Name>,
     /// End with 1 if anything differs.
@@ -56,30 +56,36 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
 }
 
 async fn between(args: &Args) -> Result<Diff, Failure> {
-    let head = || Name { environment: None, number: 0 };
-    let (from, to) = (args.from.clone().unwrap_or_else(head), args.to.clone().unwrap_or_else(head));
-    let named = |name: &Name| name.environment.clone().or_else(|| args.environment.clone());
-    let (Some(environment), Some(other)) = (named(&from), named(&to)) else {
+    let named = |name: &Option<Name>| {
+        let own = name.as_ref().and_then(|name| name.environment.clone());
+        own.or_else(|| args.environment.clone())
+    };
+    let (Some(environment), Some(other)) = (named(&args.from), named(&args.to)) else {
         return Err(Failure::usage("it is not said of which environment these revisions are")
             .next("give --environment NAME (or SWITCHTOWER_ENVIRONMENT), or write dev/12 for 12"));
     };
-    let other = Other::Revision(RevisionName { environment: other, number: to.number });
     let client = args.connection.client().await?;
-    let diff = diff(&client, environment, from.number, other).await;
-    diff.map_err(|error| args.connection.failure(&error))
+    let diff = async {
+        let from = number(&client, &environment, args.from.as_ref()).await?;
+        let to = number(&client, &other, args.to.as_ref()).await?;
+        diff(&client, environment, from, Other::Revision(RevisionName { environment: other, number: to })).await
+    };
+    diff.await.map_err(|error| args.connection.failure(&error))
 }
 
 async fn with_files(path: &std::path::Path, args: &Args, output: Output) -> Result<Diff, Failure> {
     // The files' environment is what counts, unless the revision is of another.
     let policy = Files::read(path, None, output)?;
-    let from = args.from.clone().unwrap_or(Name { environment: None, number: 0 });
-    let environment = from.environment.unwrap_or_else(|| policy.environment().to_owned());
+    let environment = args.from.as_ref().and_then(|from| from.environment.clone());
+    let environment = environment.unwrap_or_else(|| policy.environment().to_owned());
     let content = items::items(&policy.reading.policy);
     let client = args.connection.client().await?;
     let other = Other::Content(Content { items: content.clone() });
-    let found = match diff(&client, environment.clone(), from.number, other).await {
+    let from = number(&client, &environment, args.from.as_ref()).await;
+    let from = from.map_err(|error| args.connection.failure(&error))?;
+    let found = match diff(&client, environment.clone(), from, other).await {
         // Before the first revision everything is new.
-        Err(error) if *error.refusal() == Refusal::NoRevision && from.number == 0 => {
+        Err(error) if *error.refusal() == Refusal::NoRevision && from == 0 => {
             let first =
                 ApplyRequest { environment, items: content, validate_only: true, again: true, ..Default::default() };
             client.apply(first).await.map(|answer| answer.diff.unwrap_or_default())
@@ -87,6 +93,14 @@ async fn with_files(path: &std::path::Path, args: &Args, output: Output) -> Resu
         found => found,
     };
     found.map_err(|error| args.connection.failure(&error))
+}
+
+/// The number of a revision that may not have been named.
+async fn number(client: &Client, environment: &str, name: Option<&Name>) -> Result<u64, Error> {
+    match name {
+        Some(name) => Ok(name.number),
+        None => control::assigned(client, environment).await,
+    }
 }
 
 async fn diff(client: &Client, environment: String, number: u64, other: Other) -> Result<Diff, Error> {

@@ -5,14 +5,14 @@ use switchtower_client::control::wire::GetRevisionRequest;
 use switchtower_proto::policy::v1;
 
 use crate::{
-    control::{Connection, Environment},
+    control::{self, Connection, Environment},
     output::{Exit, Failure, Output, printable},
     revisions, when, yaml,
 };
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Number of the revision; without it, the head.
+    /// Number of the revision; without it, the assigned one.
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     number: Option<u64>,
     #[command(flatten)]
@@ -23,8 +23,15 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let client = args.connection.client().await?;
-    let request = GetRevisionRequest { environment: args.environment.name, number: args.number.unwrap_or_default() };
-    let answer = client.get_revision(request).await.map_err(|error| args.connection.failure(&error))?;
+    let environment = args.environment.name;
+    let answer = async {
+        let number = match args.number {
+            Some(number) => number,
+            None => control::assigned(&client, &environment).await?,
+        };
+        client.get_revision(GetRevisionRequest { environment, number }).await
+    };
+    let answer = answer.await.map_err(|error| args.connection.failure(&error))?;
     let revision = answer.revision.unwrap_or_default();
     let (policy, ignored) = revisions::policy(&answer.items)?;
     if output.is_json() {

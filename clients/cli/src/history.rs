@@ -1,7 +1,10 @@
 //! `switchtower history`: the revisions of an environment.
 
 use serde_json::Value;
-use switchtower_client::control::wire::{ListRevisionsRequest, Revision};
+use switchtower_client::control::{
+    Refusal,
+    wire::{ListRevisionsRequest, ListRevisionsResponse, Revision},
+};
 
 use crate::{
     control::{Connection, Environment},
@@ -30,7 +33,10 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         before: args.before.unwrap_or_default(),
         page_size: args.number,
     };
-    let answer = client.list_revisions(request).await.map_err(|error| args.connection.failure(&error))?;
+    let answer = match client.list_revisions(request).await {
+        Err(error) if *error.refusal() == Refusal::NoRevision => ListRevisionsResponse::default(),
+        answer => answer.map_err(|error| args.connection.failure(&error))?,
+    };
     if output.is_json() {
         output.json(&answer.revisions.iter().map(revisions::document).collect::<Value>())?;
         return Ok(Exit::Success);

@@ -8,7 +8,7 @@ use switchtower_client::control::{
 
 use crate::{
     changes, confirm,
-    control::Connection,
+    control::{self, Connection},
     made::{self, Made},
     output::{Exit, Failure, GOOD, Output},
     revisions, wait,
@@ -46,19 +46,16 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         confirm::possible(args.yes, output)?;
     }
     let client = args.connection.client().await?;
-    let would = ask(&client, &args, args.number.unwrap_or_default(), None, true).await;
-    let would = would.map_err(|error| args.connection.failure(&error))?;
+    let seen = control::assigned(&client, &args.to).await.map_err(|error| args.connection.failure(&error))?;
+    let would = ask(&client, &args, args.number.unwrap_or_default(), seen, true).await;
+    let would = would.map_err(|error| failure(&error, &args))?;
     let (number, applied) = (would.number, would.applied.clone().unwrap_or_default());
-    let head = revisions::record(&applied.revision.clone().unwrap_or_default()).parent;
     let diff = applied.diff.clone().unwrap_or_default();
-    if args.validate_only || applied.unchanged {
-        if !output.is_json() {
-            output.text(changes::text(&diff))?;
-        }
-        return end(&args, &would, &client, output).await;
-    }
     if !output.is_json() {
         output.text(changes::text(&diff))?;
+    }
+    if args.validate_only || applied.unchanged {
+        return end(&args, &would, &client, output).await;
     }
     let (from, to) = (&args.from, &args.to);
     let question = format!("Promote revision {number} of `{from}` to `{to}`, {}?", changes::counted_in(&diff));
@@ -66,30 +63,33 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         return Ok(made::declined(output));
     }
     // What was shown, to what it was compared with.
-    let promoted = ask(&client, &args, number, Some(head), false).await.map_err(|error| {
-        let failure = args.connection.failure_of_change(&error);
-        match error.refusal() {
-            Refusal::HeadMoved { head: now } => {
-                failure.next(format!("others have applied revision {now} of `{to}`: look at it, and promote again"))
-            }
-            _ => failure,
-        }
-    })?;
+    let promoted = ask(&client, &args, number, seen, false).await.map_err(|error| failure(&error, &args))?;
     end(&args, &promoted, &client, output).await
+}
+
+fn failure(error: &Error, args: &Args) -> Failure {
+    let failure = args.connection.failure_of_change(error);
+    match error.refusal() {
+        Refusal::HeadMoved { assigned, .. } => failure.next(format!(
+            "others have assigned revision {assigned} of `{}` meanwhile: look at it, and promote again",
+            args.to
+        )),
+        _ => failure,
+    }
 }
 
 async fn ask(
     client: &Client,
     args: &Args,
     number: u64,
-    parent: Option<u64>,
+    parent: u64,
     validate_only: bool,
 ) -> Result<PromoteResponse, Error> {
     let request = PromoteRequest {
         from: args.from.clone(),
         number,
         to: args.to.clone(),
-        parent,
+        parent: Some(parent),
         message: args.message.clone(),
         validate_only,
         again: args.again,

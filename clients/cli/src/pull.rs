@@ -16,7 +16,7 @@ use switchtower_policy::{File, items, read};
 use switchtower_proto::policy::v1;
 
 use crate::{
-    control::{Connection, Environment},
+    control::{self, Connection, Environment},
     get,
     output::{Exit, Failure, GOOD, Output},
     revisions,
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Args {
     /// Folder for the policy's files, or one .yaml file for all of it.
     path: PathBuf,
-    /// Number of the revision; without it, the head.
+    /// Number of the revision; without it, the assigned one.
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     number: Option<u64>,
     /// Overwrite what was edited since.
@@ -49,7 +49,14 @@ struct Pulled {
 
 pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let client = args.connection.client().await?;
-    let pulled = fetch(&client, &args, args.number.unwrap_or_default()).await?;
+    let number = match args.number {
+        Some(number) => number,
+        None => {
+            let assigned = control::assigned(&client, &args.environment.name).await;
+            assigned.map_err(|error| args.connection.failure(&error))?
+        }
+    };
+    let pulled = fetch(&client, &args, number).await?;
     let place = Place::of(&args.path);
     let there = place.there()?;
     let wanted = place.written(&pulled)?;

@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if !confirm::confirmed(args.yes, &question)? {
         return Ok(made::declined(output));
     }
-    // To the revision that was shown, from the one that was shown: what others did meanwhile is not taken back.
+    // To the revision that was shown, from the one that it was compared with.
     let back = ask(&client, &args, to, Some(would.from), false).await;
     let back = back.map_err(|error| args.connection.failure_of_change(&error))?;
     end(&args, &back, &client, output).await

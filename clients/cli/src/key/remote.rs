@@ -53,15 +53,18 @@ impl Remote {
     pub(super) async fn list(&self, caller: Option<&str>, output: Output) -> Result<(), Failure> {
         let environment = self.environment()?;
         let client = self.connection.client().await?;
+        let mut request = ListKeysRequest {
+            environment: environment.clone(),
+            caller: caller.unwrap_or_default().to_owned(),
+            ..ListKeysRequest::default()
+        };
         let mut keys: Vec<Key> = Vec::new();
         loop {
-            let after = keys.last().map(|key| key.id.clone()).unwrap_or_default();
-            let caller = caller.unwrap_or_default().to_owned();
-            let request = ListKeysRequest { environment: environment.clone(), caller, after, page_size: 0 };
-            let page = client.list_keys(request).await.map_err(|error| self.connection.failure(&error))?;
+            let page = client.list_keys(request.clone()).await.map_err(|error| self.connection.failure(&error))?;
             keys.extend(page.keys);
-            if !page.more {
-                break;
+            match keys.last().filter(|_| page.more) {
+                Some(last) => request.after.clone_from(&last.id),
+                None => break,
             }
         }
         let now = SystemTime::now();

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
     plane::{Plane, Script, always, refusal, refuse, stream, stream_on},
-    scene::{a_diff, answered, applied, content, refusing, region, revision},
+    scene::{a_diff, answered, applied, content, refusing, region, revision, serving},
     support::{edit, example, until},
 };
 
@@ -25,20 +25,22 @@ fn served() -> Script {
     let regions = vec![region("eu-west-1", 200, 200, 0), region("us-east-1", 212, 212, 0)];
     Script {
         apply: always(applied(87, 91)),
+        list_environments: always(serving("dev", 86)),
         await_assignment: stream(vec![answered(Verdict::Served, regions, Vec::new())]),
         ..Script::default()
     }
 }
 
 #[test]
-fn a_policy_is_shown_and_applied_as_made_from_the_head_that_was_seen() {
+fn a_policy_is_shown_and_applied_as_made_from_what_it_was_compared_with() {
     let (_folder, policy) = copied();
     let plane = Plane::start(served());
     let ran = plane.run(["apply", &policy, "--yes", "-m", "more nova", "--author", "ada"]).exits(0);
     let expected = "+ route chat: added\n~ route chat: tier 1 is nova, was sonnet\nrevision 87 of `dev` is applied\n";
     assert_eq!((ran.out.as_str(), ran.err.as_str()), (expected, ""));
     let [would, does] = <[ApplyRequest; 2]>::try_from(plane.seen::<ApplyRequest>()).unwrap();
-    assert!(would.validate_only && would.parent.is_none());
+    // The assigned one, which after a rollback is not the newest.
+    assert!(would.validate_only && would.parent == Some(86));
     assert!(!does.validate_only && does.parent == Some(86));
     assert_eq!((does.environment.as_str(), does.message.as_str()), ("dev", "more nova"));
     assert_eq!(does.items, content());
@@ -142,19 +144,19 @@ fn what_others_applied_meanwhile_is_shown_and_not_taken_back() {
     let script = Script {
         apply: Some(Box::new(|request: &ApplyRequest| match request.validate_only {
             true => Ok(applied(87, 0)),
-            false => Err(refusal(Code::Aborted, "HEAD_MOVED", &[("head", "87")])),
+            false => Err(refusal(Code::Aborted, "HEAD_MOVED", &[("assigned", "87"), ("head", "87")])),
         })),
         diff_revisions: always(DiffRevisionsResponse { diff: Some(a_diff()) }),
-        ..Script::default()
+        ..served()
     };
     let plane = Plane::start(script);
     let ran = plane.run(["apply", &policy, "--yes"]).exits(3);
     let expected = "\
-error: others have applied revision 87 of `dev` since revision 86 was shown
+error: others have assigned revision 87 of `dev` since revision 86 was looked at
   + route chat: added
   ~ route chat: tier 1 is nova, was sonnet
   reason HEAD_MOVED
-next: take what they changed into your files (`switchtower pull` writes the head), and apply them again
+next: take what they changed into your files (`switchtower pull` writes what is assigned), and apply them again
 ";
     assert_eq!(ran.err, expected);
     let error = plane.run(["apply", &policy, "--yes", "--output", "json"]).exits(3).error();
@@ -186,7 +188,7 @@ fn what_only_the_control_plane_finds_has_its_place_too() {
     wrong.reason = "unknown_member".to_owned();
     details.set_bad_request(vec![wrong]);
     let status = Status::with_error_details(Code::InvalidArgument, "the policy is refused", details);
-    let plane = Plane::start(Script { apply: refuse(status), ..Script::default() });
+    let plane = Plane::start(Script { apply: refuse(status), ..served() });
     let text = std::fs::read_to_string(Path::new(&policy).join("routes.yaml")).unwrap();
     let line = 1 + text.lines().position(|line| line == "    tiers: [nova-lite]").unwrap();
     let ran = plane.run(["apply", &policy, "--yes"]).exits(65);
@@ -248,7 +250,7 @@ fn a_policy_goes_to_no_environment_but_its_own() {
 fn other_refusals_say_what_to_do_next() {
     let (_folder, policy) = copied();
     let check = |status: Status, code: i32, says: &[&str]| {
-        let plane = Plane::start(Script { apply: refuse(status), ..Script::default() });
+        let plane = Plane::start(Script { apply: refuse(status), ..served() });
         let ran = plane.run(["apply", &policy, "--yes"]).exits(code);
         assert!(says.iter().all(|says| ran.err.contains(says)), "{ran:#?}");
     };
@@ -268,7 +270,7 @@ fn an_answer_that_was_lost_may_have_been_one() {
             true => Ok(applied(87, 0)),
             false => Err(Status::unavailable("the connection went away")),
         })),
-        ..Script::default()
+        ..served()
     };
     let ran = Plane::start(script).run(["apply", &policy, "--yes"]).exits(69);
     assert!(ran.err.contains("it may have been done"), "{ran:#?}");

@@ -9,13 +9,14 @@ use tonic::Code;
 
 use crate::{
     plane::{Plane, Script, always, refusal, refuse, stream},
-    scene::{a_diff, answered, applied, region, revision},
+    scene::{a_diff, answered, applied, region, revision, serving},
 };
 
 fn promoting() -> Script {
     let applied = ApplyResponse { revision: Some(revision("prod", 7)), ..applied(7, 91) };
     Script {
         promote: always(PromoteResponse { applied: Some(applied), number: 12 }),
+        list_environments: always(serving("prod", 5)),
         await_assignment: stream(vec![answered(Verdict::Served, vec![region("", 1, 1, 0)], Vec::new())]),
         ..Script::default()
     }
@@ -33,9 +34,9 @@ revision 7 of `prod` is revision 12 of `dev`
 ";
     assert_eq!(ran.out, expected);
     let [would, does] = <[PromoteRequest; 2]>::try_from(plane.seen::<PromoteRequest>()).unwrap();
-    assert!(would.validate_only && would.number == 0 && would.parent.is_none());
-    // The revision and the head that were compared, whatever is assigned by now.
-    assert!(!does.validate_only && does.number == 12 && does.parent == Some(6));
+    assert!(would.validate_only && would.number == 0 && would.parent == Some(5));
+    // What was compared, whatever is assigned by now.
+    assert!(!does.validate_only && does.number == 12 && does.parent == Some(5));
     assert_eq!(plane.seen::<AwaitAssignmentRequest>()[0].environment, "prod");
     let document = plane.run(["promote", "dev", "prod", "--yes", "--output", "json"]).exits(0).json();
     assert_eq!((&document["promoted_from"], &document["assignment"]), (&json!("dev/12"), &json!(91)));
@@ -48,9 +49,9 @@ fn a_promotion_that_others_were_faster_than_says_so() {
     let script = Script {
         promote: Some(Box::new(|request: &PromoteRequest| match request.validate_only {
             true => Ok(PromoteResponse { applied: Some(applied(7, 0)), number: 12 }),
-            false => Err(refusal(Code::Aborted, "HEAD_MOVED", &[("head", "9")])),
+            false => Err(refusal(Code::Aborted, "HEAD_MOVED", &[("assigned", "9"), ("head", "9")])),
         })),
-        ..Script::default()
+        ..promoting()
     };
     let ran = Plane::start(script).run(["promote", "dev", "prod", "--yes"]).exits(3);
     assert!(ran.err.contains("revision 9 of `prod`"), "{ran:#?}");
@@ -66,6 +67,7 @@ fn a_rollback_goes_to_the_revision_that_was_shown() {
     let requests = plane.seen::<RollbackRequest>();
     assert_eq!((requests[0].number, requests[0].validate_only), (0, true));
     assert_eq!((requests[1].number, requests[1].validate_only, requests[1].message.as_str()), (86, false, "too slow"));
+    assert_eq!((requests[0].from, requests[1].from), (None, Some(87)));
     let document = plane.run(["rollback", "86", "-e", "prod", "--yes", "--wait", "--output", "json"]).exits(0).json();
     assert_eq!((&document["from"], &document["assignment"]), (&json!(87), &json!(92)));
     assert_eq!(document["waited"]["verdict"], "served");

@@ -9,8 +9,8 @@ use switchtower_proto::{
 use tonic::Code;
 
 use crate::{
-    plane::{Plane, Script, refusal},
-    scene::{apply, content, policy, revision},
+    plane::{Plane, Script, always, refusal},
+    scene::{apply, content, policy, revision, serving},
     support::{edit, example},
 };
 
@@ -22,15 +22,16 @@ fn without_flags() -> Vec<Item> {
     items::items(&policy)
 }
 
-/// With revision 85, and 86 as its head.
+/// With revision 85, and 86, which is assigned.
 fn plane() -> Plane {
     Plane::start(Script {
         apply: Some(Box::new(|request| Ok(apply(request, &content())))),
+        list_environments: always(serving("dev", 86)),
         get_revision: Some(Box::new(|request: &GetRevisionRequest| {
             let answer = |number, items| Ok(GetRevisionResponse { revision: Some(revision("dev", number)), items });
             match request.number {
                 85 => answer(85, without_flags()),
-                0 | 86 => answer(86, content()),
+                86 => answer(86, content()),
                 _ => Err(refusal(Code::NotFound, "NO_REVISION", &[])),
             }
         })),
@@ -72,7 +73,7 @@ fn files_that_say_the_same_are_left_alone() {
 }
 
 #[test]
-fn files_that_nobody_edited_follow_the_head() {
+fn files_that_nobody_edited_follow_what_is_assigned() {
     let plane = plane();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy");

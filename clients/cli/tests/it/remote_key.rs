@@ -45,7 +45,15 @@ fn plane() -> Plane {
             replaced: Some(old.clone()),
         }),
         revoke_key: always(RevokeKeyResponse { key: Some(revoked.clone()) }),
-        list_keys: always(ListKeysResponse { more: false, keys: vec![key, old, revoked] }),
+        list_keys: Some(Box::new(move |request: &ListKeysRequest| {
+            Ok(match request.after.as_str() {
+                "" => ListKeysResponse { keys: vec![key.clone(), old.clone()], more: true },
+                after => {
+                    assert_eq!(after, old.id);
+                    ListKeysResponse { keys: vec![revoked.clone()], more: false }
+                }
+            })
+        })),
         ..Script::default()
     })
 }

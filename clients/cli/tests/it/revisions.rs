@@ -5,7 +5,7 @@ use switchtower_policy::{File, items, read};
 use switchtower_proto::{
     control::v1::{
         ApplyRequest, Diff, DiffRevisionsRequest, DiffRevisionsResponse, GetRevisionRequest, GetRevisionResponse,
-        ListRevisionsRequest, ListRevisionsResponse, diff_revisions_request::Other,
+        ListEnvironmentsResponse, ListRevisionsRequest, ListRevisionsResponse, diff_revisions_request::Other,
     },
     policy::v1::Item,
 };
@@ -13,16 +13,23 @@ use tonic::Code;
 
 use crate::{
     plane::{Plane, Script, always, refusal, refuse},
-    scene::{a_diff, apply, content, revision},
+    scene::{a_diff, apply, content, revision, serving},
     support::example,
 };
 
 fn differing() -> Plane {
-    Plane::start(Script { diff_revisions: always(DiffRevisionsResponse { diff: Some(a_diff()) }), ..Script::default() })
+    Plane::start(Script {
+        diff_revisions: always(DiffRevisionsResponse { diff: Some(a_diff()) }),
+        list_environments: Some(Box::new(|_| {
+            let environments = [serving("dev", 11), serving("prod", 13)].into_iter();
+            Ok(ListEnvironmentsResponse { environments: environments.flat_map(|one| one.environments).collect() })
+        })),
+        ..Script::default()
+    })
 }
 
 #[test]
-fn files_are_compared_with_the_head_of_their_environment() {
+fn files_are_compared_with_what_is_assigned_in_their_environment() {
     let folder = tempfile::tempdir().unwrap();
     let policy = example(folder.path());
     let plane = differing();
@@ -30,7 +37,7 @@ fn files_are_compared_with_the_head_of_their_environment() {
     assert_eq!(ran.out, "+ route chat: added\n~ route chat: tier 1 is nova, was sonnet\n");
     assert_eq!(ran.err, "2 changes\n");
     let request = &plane.seen::<DiffRevisionsRequest>()[0];
-    assert_eq!((request.environment.as_str(), request.number), ("dev", 0));
+    assert_eq!((request.environment.as_str(), request.number), ("dev", 11));
     let Some(Other::Content(sent)) = &request.other else { panic!("{request:?}") };
     assert_eq!(sent.items, content());
     let path = policy.to_str().unwrap();
@@ -58,7 +65,9 @@ fn revisions_are_compared_within_and_across_environments() {
     check(&["--from", "12", "--to", "13", "-e", "prod"], ("prod", 12), ("prod", 13));
     check(&["--from", "dev/12", "--to", "prod/7"], ("dev", 12), ("prod", 7));
     check(&["--from", "dev/head", "--to", "7", "-e", "prod"], ("dev", 0), ("prod", 7));
-    check(&["--from", "12", "-e", "prod"], ("prod", 12), ("prod", 0));
+    // What is not named is what nodes should serve, which after a rollback is not the newest.
+    check(&["--from", "12", "-e", "prod"], ("prod", 12), ("prod", 13));
+    check(&["--to", "prod/head", "-e", "dev"], ("dev", 11), ("prod", 0));
 }
 
 #[test]
@@ -76,6 +85,7 @@ fn before_the_first_revision_everything_is_new() {
     let plane = Plane::start(Script {
         diff_revisions: refuse(refusal(Code::NotFound, "NO_REVISION", &[])),
         apply: Some(Box::new(|request| Ok(apply(request, &[])))),
+        list_environments: always(ListEnvironmentsResponse::default()),
         ..Script::default()
     });
     let ran = plane.run(["diff", policy.to_str().unwrap()]).exits(0);
@@ -111,9 +121,18 @@ REVISION  MADE                  BY   WHY
     assert_eq!(document[0]["digest"], "ab".repeat(32));
 }
 
+#[test]
+fn an_environment_without_revisions_has_no_history() {
+    let none = refusal(Code::NotFound, "NO_REVISION", &[]);
+    let plane = Plane::start(Script { list_revisions: refuse(none), ..Script::default() });
+    let ran = plane.run(["history", "-e", "new"]).exits(0);
+    assert!(ran.err.contains("switchtower apply") && ran.out.is_empty(), "{ran:#?}");
+}
+
 fn answering(items: Vec<Item>) -> Plane {
     let answer = GetRevisionResponse { revision: Some(revision("dev", 7)), items };
-    Plane::start(Script { get_revision: always(answer), ..Script::default() })
+    let environments = always(serving("dev", 7));
+    Plane::start(Script { get_revision: always(answer), list_environments: environments, ..Script::default() })
 }
 
 #[test]
@@ -129,6 +148,7 @@ fn a_revision_is_shown_as_yaml_that_says_the_same() {
     assert_eq!(document["policy"]["routes"]["support-chat"]["timeouts"]["first_token"], "8s");
     assert_eq!(document["revision"]["number"], 7);
     assert_eq!(document["unknown"], json!([]));
+    assert_eq!(plane.seen::<GetRevisionRequest>()[1].number, 7);
     let none =
         Plane::start(Script { get_revision: refuse(refusal(Code::NotFound, "NO_REVISION", &[])), ..Script::default() });
     assert!(none.run(["get", "9", "-e", "dev"]).exits(65).err.contains("switchtower history"));

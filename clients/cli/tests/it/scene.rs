@@ -3,8 +3,9 @@
 use switchtower_policy::{File, diff, items, load, read};
 use switchtower_proto::{
     control::v1::{
-        ApplyRequest, ApplyResponse, AwaitAssignmentResponse, Change, Connection, Diff, Node, Refusal, RegionSummary,
-        Revision, RevisionCount, Serving, Summary, Violation, await_assignment_response::Verdict, change::Kind,
+        ApplyRequest, ApplyResponse, AwaitAssignmentResponse, Change, Connection, Diff, Environment,
+        ListEnvironmentsResponse, Node, Refusal, RegionSummary, Revision, RevisionCount, Serving, Summary, Violation,
+        await_assignment_response::Verdict, change::Kind,
     },
     policy::v1::{Item, Policy, RevisionRecord},
 };
@@ -27,6 +28,13 @@ pub(crate) fn revision(environment: &str, number: u64) -> Revision {
         assigned: true,
         rolled_back: false,
     }
+}
+
+/// An environment that serves this revision.
+pub(crate) fn serving(name: &str, assigned: u64) -> ListEnvironmentsResponse {
+    let environment =
+        Environment { name: name.to_owned(), head: assigned + 1, assigned, assignment: 90, assigned_at: Some(TEN) };
+    ListEnvironmentsResponse { environments: vec![environment] }
 }
 
 pub(crate) fn a_diff() -> Diff {

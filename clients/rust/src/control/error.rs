@@ -28,9 +28,11 @@ struct Inner {
 pub enum Refusal {
     /// The client's own options cannot be used. Nothing was sent.
     Options,
-    /// The head is no longer the revision that the change was made from.
+    /// The revision that the change was made from is not assigned any more.
     HeadMoved {
-        /// The head now.
+        /// The revision that is assigned now; 0: none.
+        assigned: u64,
+        /// The newest one.
         head: u64,
     },
     /// The policy does not compile, or has members that the control plane does not know.
@@ -61,6 +63,8 @@ pub enum Refusal {
     Rotating,
     /// There is no such assignment.
     NoAssignment,
+    /// Too many changed the same at once, or a listener read too slowly: trying again makes sense.
+    TryAgain,
     /// No token, a wrong one, or one that may not do this.
     Unauthenticated,
     /// Nobody answers, or the connection broke.
@@ -171,8 +175,8 @@ fn refusal(status: &Status, details: &ErrorDetails) -> Refusal {
     let told = |name: &str| info.and_then(|info| info.metadata.get(name)).map_or("", String::as_str);
     match info.map(|info| info.reason.as_str()) {
         Some("HEAD_MOVED") => {
-            if let Ok(head) = told("head").parse() {
-                return Refusal::HeadMoved { head };
+            if let (Ok(assigned), Ok(head)) = (told("assigned").parse(), told("head").parse()) {
+                return Refusal::HeadMoved { assigned, head };
             }
         }
         Some("POLICY_INVALID") => return Refusal::PolicyInvalid { violations: violations(details) },
@@ -187,6 +191,7 @@ fn refusal(status: &Status, details: &ErrorDetails) -> Refusal {
         Some("NOT_LIVE") => return Refusal::NotLive,
         Some("ROTATING") => return Refusal::Rotating,
         Some("NO_ASSIGNMENT") => return Refusal::NoAssignment,
+        Some("CONTENDED" | "FELL_BEHIND") => return Refusal::TryAgain,
         _ => {}
     }
     match status.code() {
@@ -255,7 +260,9 @@ mod tests {
             members: vec!["Route.shadow".to_owned()],
         };
         let metadata = [("nodes", "a, b"), ("members", "Route.shadow")];
-        check(Code::Aborted, "HEAD_MOVED", &[("head", "88")], Refusal::HeadMoved { head: 88 });
+        let moved = [("assigned", "86"), ("head", "88")];
+        check(Code::Aborted, "HEAD_MOVED", &moved, Refusal::HeadMoved { assigned: 86, head: 88 });
+        check(Code::Aborted, "CONTENDED", &[], Refusal::TryAgain);
         let other = |code| Refusal::Other { code, message: "No.".to_owned() };
         check(Code::Aborted, "HEAD_MOVED", &[], other(Code::Aborted));
         check(Code::InvalidArgument, "POLICY_INVALID", &[], Refusal::PolicyInvalid { violations: Vec::new() });

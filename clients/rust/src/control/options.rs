@@ -92,8 +92,9 @@ impl Options {
     /// What is sent with every call.
     pub(super) fn said(&self) -> Result<Said, Error> {
         let text = |text: &Option<String>, wrong| {
-            let parsed = text.as_deref().map(|text| text.parse().map_err(|_| Unusable::new(wrong)));
-            parsed.transpose()
+            // The parser takes any bytes above ASCII, which servers then cannot read as text.
+            let parsed = |text: &String| text.parse().ok().filter(|_| text.is_ascii()).ok_or(Unusable::new(wrong));
+            text.as_ref().map(parsed).transpose()
         };
         let said = || {
             let token = self.token.as_deref();
