@@ -3,6 +3,8 @@
 //! Tokens are checked in front of the services ([`Operators`](crate::auth::Operators)), before a body is read and whatever
 //! the method: there is no method that could forget to.
 
+use std::time::SystemTime;
+
 use tonic::{Request, Status, metadata::MetadataMap};
 
 pub mod events;
@@ -12,7 +14,7 @@ pub mod policies;
 pub mod status;
 pub mod sync;
 
-use crate::auth::Actor;
+use crate::{auth::Actor, telemetry::Doing};
 
 /// Most bytes of a request: a content of 4 MiB, what stands around each of its items, and some.
 pub const MAX_REQUEST_BYTES: usize = 5 << 20;
@@ -28,6 +30,11 @@ fn author<T>(request: &Request<T>) -> Result<String, Status> {
 fn traceparent(metadata: &MetadataMap) -> String {
     let value = metadata.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if is_traceparent(value) { value.to_owned() } else { String::new() }
+}
+
+/// What an operator's call does, as it is told of.
+fn doing<T>(act: &'static str, request: &Request<T>) -> Doing {
+    Doing::begins(act, &traceparent(request.metadata()), SystemTime::now())
 }
 
 /// `00-TRACE-SPAN-FLAGS`, in lower case digits.

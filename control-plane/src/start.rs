@@ -133,7 +133,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    let policies = api::policies::Policies::of(revisions.clone(), events.clone(), fleet.clone());
+    let policies =
+        api::policies::Policies::of(revisions.clone(), events.clone(), fleet.clone(), options.telemetry.clone());
     let mut server = api::sync::configured(Server::builder());
     if let Some((certificates, key)) = options.tls {
         let identity = Identity::from_pem(certificates, key);
@@ -145,7 +146,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         ))
         .add_service(reflection.build_v1()?)
         .add_service(policies.service(operators.clone()))
-        .add_service(api::keys::Keys::of(keys.clone(), events.clone()).service(operators.clone()))
+        .add_service(api::keys::Keys::of(keys.clone(), events.clone(), options.telemetry).service(operators.clone()))
         .add_service(api::events::Events::of(events.clone(), stop.clone()).service(operators))
         .add_service(api::fleet::FleetApi::new(cells, fleet, allow, stop.clone()).into_server())
         .add_service(sync.into_server())

@@ -87,10 +87,10 @@ pub struct Doing {
 }
 
 impl Doing {
-    /// It begins: `act` is its name, of which there are few.
+    /// It begins: `act` is its name, of which there are few, `traceparent` the operator's W3C trace context; empty: none.
     #[must_use]
-    pub fn begins(act: &'static str, headers: &http::HeaderMap, now: SystemTime) -> Self {
-        Doing { trace: TraceContext::of(headers), act, began: now }
+    pub fn begins(act: &'static str, traceparent: &str, now: SystemTime) -> Self {
+        Doing { trace: TraceContext::of_parent(traceparent), act, began: now }
     }
 
     /// What tells others of this act's own span, such as the nodes that serve what it made.
@@ -173,8 +173,10 @@ impl Telemetry {
         self.convergence.get_or_create(&label).observe(after.as_secs_f64());
     }
 
-    /// An operator's act ended. `failure` is the code of the refusal; `about` says what it was done to.
-    pub fn done(&self, doing: &Doing, failure: Option<tonic::Code>, about: Vec<KeyValue>, now: SystemTime) {
+    /// An operator's act on an environment ended, with this answer or refusal.
+    pub fn done<T>(&self, doing: &Doing, environment: &str, answer: &Result<T, tonic::Status>, now: SystemTime) {
+        let failure = answer.as_ref().err().map(tonic::Status::code);
+        let about = vec![KeyValue::new("switchtower.environment", environment.to_owned())];
         let outcome = failure.map_or("ok", outcome);
         let label = Act { act: doing.act, outcome };
         self.acts.get_or_create(&label).inc();

@@ -13,11 +13,12 @@ use switchtower_proto::control::v1::{
 };
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use super::{MAX_REQUEST_BYTES, author, status, to_its_end};
+use super::{MAX_REQUEST_BYTES, author, doing, status, to_its_end};
 use crate::{
     auth::Operators,
     events::Events,
     keys::{self, Act, OVERLAP},
+    telemetry::Telemetry,
 };
 
 /// Most keys of a page, and how many it has if nobody says.
@@ -28,13 +29,14 @@ const PAGE: (usize, usize) = (10_000, 1000);
 pub struct Keys {
     keys: keys::Keys,
     events: Arc<Events>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Keys {
     /// Of these keys; what is done is told there.
     #[must_use]
-    pub fn of(keys: keys::Keys, events: Arc<Events>) -> Self {
-        Keys { keys, events }
+    pub fn of(keys: keys::Keys, events: Arc<Events>, telemetry: Arc<Telemetry>) -> Self {
+        Keys { keys, events, telemetry }
     }
 
     /// For a server, behind the check of tokens.
@@ -48,17 +50,20 @@ impl Keys {
 #[tonic::async_trait]
 impl KeyService for Keys {
     async fn issue_key(&self, request: Request<IssueKeyRequest>) -> Result<Response<IssueKeyResponse>, Status> {
-        let (author, this) = (author(&request)?, self.clone());
+        let (author, doing, this) = (author(&request)?, doing("issue_key", &request), self.clone());
         let IssueKeyRequest { environment, caller, expires_after } = request.into_inner();
         let expires_after = length("expires_after", expires_after)?;
-        to_its_end(async move {
+        let at = environment.clone();
+        let answer = to_its_end(async move {
             let secret = secret()?;
             let issued = this.keys.issue(&environment, &caller, expires_after, &secret, act(&author)).await?;
             this.events.tell(&issued.event);
             let key = Some(shown(&environment, &issued.key));
             Ok(Response::new(IssueKeyResponse { key, secrets: Some(secrets(issued.secrets)) }))
         })
-        .await
+        .await;
+        self.telemetry.done(&doing, &at, &answer, SystemTime::now());
+        answer
     }
 
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
@@ -83,11 +88,12 @@ impl KeyService for Keys {
     }
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<RotateKeyResponse>, Status> {
-        let (author, this) = (author(&request)?, self.clone());
+        let (author, doing, this) = (author(&request)?, doing("rotate_key", &request), self.clone());
         let RotateKeyRequest { environment, id, overlap, expires_after } = request.into_inner();
         let overlap = length("overlap", overlap)?.unwrap_or(OVERLAP);
         let expires_after = length("expires_after", expires_after)?;
-        to_its_end(async move {
+        let at = environment.clone();
+        let answer = to_its_end(async move {
             let secret = secret()?;
             let rotated = this.keys.rotate(&environment, &id, overlap, expires_after, &secret, act(&author)).await?;
             this.events.tell(&rotated.issued.event);
@@ -97,18 +103,23 @@ impl KeyService for Keys {
                 replaced: Some(shown(&environment, &rotated.replaced)),
             }))
         })
-        .await
+        .await;
+        self.telemetry.done(&doing, &at, &answer, SystemTime::now());
+        answer
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
-        let (author, this) = (author(&request)?, self.clone());
+        let (author, doing, this) = (author(&request)?, doing("revoke_key", &request), self.clone());
         let RevokeKeyRequest { environment, id } = request.into_inner();
-        to_its_end(async move {
+        let at = environment.clone();
+        let answer = to_its_end(async move {
             let revoked = this.keys.revoke(&environment, &id, act(&author)).await?;
             revoked.event.iter().for_each(|event| this.events.tell(event));
             Ok(Response::new(RevokeKeyResponse { key: Some(shown(&environment, &revoked.key)) }))
         })
-        .await
+        .await;
+        self.telemetry.done(&doing, &at, &answer, SystemTime::now());
+        answer
     }
 }
 

@@ -17,12 +17,13 @@ use switchtower_proto::{
 };
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use super::{MAX_REQUEST_BYTES, author, status, to_its_end, traceparent};
+use super::{MAX_REQUEST_BYTES, author, doing, status, to_its_end};
 pub use crate::revisions::{CannotRead, Readers};
 use crate::{
     auth::Operators,
     events::Events,
-    revisions::{Applied, Applying, Head, MAX_PAGE, Refused, Revisions, RollingBack, promote},
+    revisions::{Applied, Applying, Head, MAX_PAGE, Refused, Revisions, RolledBack, RollingBack, promote},
+    telemetry::Telemetry,
 };
 
 /// How many revisions a page has if nobody says.
@@ -34,6 +35,7 @@ pub struct Policies {
     revisions: Revisions,
     events: Arc<Events>,
     readers: Arc<dyn Readers>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl fmt::Debug for Policies {
@@ -45,8 +47,8 @@ impl fmt::Debug for Policies {
 impl Policies {
     /// Of these revisions; what is done is told there, and nothing is assigned that these cannot read.
     #[must_use]
-    pub fn of(revisions: Revisions, events: Arc<Events>, readers: Arc<dyn Readers>) -> Self {
-        Policies { revisions, events, readers }
+    pub fn of(revisions: Revisions, events: Arc<Events>, readers: Arc<dyn Readers>, telemetry: Arc<Telemetry>) -> Self {
+        Policies { revisions, events, readers, telemetry }
     }
 
     /// For a server, behind the check of tokens.
@@ -80,6 +82,20 @@ impl Policies {
         })
     }
 
+    async fn rolled_back(&self, rolling: RollingBack, validate_only: bool) -> Result<RolledBack, Status> {
+        if validate_only {
+            return Ok(self.revisions.preview_rollback(rolling, &*self.readers).await?);
+        }
+        let this = self.clone();
+        to_its_end(async move {
+            let (now, random) = (SystemTime::now(), fastrand::u32(..));
+            let rolled_back = this.revisions.rollback(rolling, &*this.readers, now, random).await?;
+            rolled_back.event.iter().for_each(|event| this.events.tell(event));
+            Ok(rolled_back)
+        })
+        .await
+    }
+
     /// What differs from an earlier revision (0: from nothing). What is done is done: where that revision cannot be read,
     /// there is no diff, and the log says why.
     async fn diff_to(&self, environment: &str, before: u64, items: Arc<[Item]>) -> Option<Diff> {
@@ -104,11 +120,13 @@ impl Policies {
 #[tonic::async_trait]
 impl PolicyService for Policies {
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        let (author, traceparent) = (author(&request)?, traceparent(request.metadata()));
+        let (author, doing) = (author(&request)?, doing("apply", &request));
         let ApplyRequest { environment, items, parent, message, validate_only, again } = request.into_inner();
-        let promoted_from = String::new();
+        let (at, traceparent, promoted_from) = (environment.clone(), doing.traceparent(), String::new());
         let applying = Applying { environment, items, parent, author, message, again, traceparent, promoted_from };
-        Ok(Response::new(self.applied(applying, validate_only).await?))
+        let applied = self.applied(applying, validate_only).await;
+        self.telemetry.done(&doing, &at, &applied, SystemTime::now());
+        Ok(Response::new(applied?))
     }
 
     async fn get_revision(
@@ -159,7 +177,7 @@ impl PolicyService for Policies {
     }
 
     async fn promote(&self, request: Request<PromoteRequest>) -> Result<Response<PromoteResponse>, Status> {
-        let (author, traceparent) = (author(&request)?, traceparent(request.metadata()));
+        let (author, doing) = (author(&request)?, doing("promote", &request));
         let PromoteRequest { from, number, to, parent, message, validate_only, again } = request.into_inner();
         let number = if number == 0 { self.head(&from).await?.assignment.revision } else { number };
         let items = self.revisions.content(&from, number).await?;
@@ -167,27 +185,21 @@ impl PolicyService for Policies {
         let items = promote::renamed(items, &to).ok_or_else(nameless)?;
         let promoted_from = format!("{from}/{number}");
         let message = if message.is_empty() { format!("promoted from {promoted_from}") } else { message };
+        let (at, traceparent) = (to.clone(), doing.traceparent());
         let applying = Applying { environment: to, items, parent, author, message, again, traceparent, promoted_from };
-        let applied = self.applied(applying, validate_only).await?;
-        Ok(Response::new(PromoteResponse { applied: Some(applied), number }))
+        let applied = self.applied(applying, validate_only).await;
+        self.telemetry.done(&doing, &at, &applied, SystemTime::now());
+        Ok(Response::new(PromoteResponse { applied: Some(applied?), number }))
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<RollbackResponse>, Status> {
-        let (author, traceparent) = (author(&request)?, traceparent(request.metadata()));
+        let (author, doing) = (author(&request)?, doing("rollback", &request));
         let RollbackRequest { environment, number: to, message, validate_only, from } = request.into_inner();
-        let rolling = RollingBack { environment: environment.clone(), to, from, author, message, traceparent };
-        let rolled_back = if validate_only {
-            self.revisions.preview_rollback(rolling, &*self.readers).await?
-        } else {
-            let this = self.clone();
-            to_its_end(async move {
-                let (now, random) = (SystemTime::now(), fastrand::u32(..));
-                let rolled_back = this.revisions.rollback(rolling, &*this.readers, now, random).await?;
-                rolled_back.event.iter().for_each(|event| this.events.tell(event));
-                Ok(rolled_back)
-            })
-            .await?
-        };
+        let (at, traceparent) = (environment.clone(), doing.traceparent());
+        let rolling = RollingBack { environment: at, to, from, author, message, traceparent };
+        let rolled_back = self.rolled_back(rolling, validate_only).await;
+        self.telemetry.done(&doing, &environment, &rolled_back, SystemTime::now());
+        let rolled_back = rolled_back?;
         let diff = self.diff_to(&environment, rolled_back.from, rolled_back.items).await;
         Ok(Response::new(RollbackResponse {
             revision: Some(wire::revision(rolled_back.revision, &rolled_back.head)),

@@ -12,6 +12,7 @@ use switchtower_control_plane::{
     keys::Keys,
     revisions::{CannotRead, Readers, Revisions},
     store::Store,
+    telemetry::Telemetry,
 };
 use switchtower_keys::{Pepper, Peppers};
 use switchtower_policy::{File, items, read};
@@ -96,8 +97,14 @@ impl Plane {
 
     /// All services, as a server has them.
     pub(crate) fn routes(&self) -> Routes {
-        let policies = api::policies::Policies::of(self.revisions.clone(), self.events.clone(), self.nodes.clone());
-        let keys = api::keys::Keys::of(self.keys.clone(), self.events.clone());
+        let telemetry = Arc::new(Telemetry::new(None));
+        let policies = api::policies::Policies::of(
+            self.revisions.clone(),
+            self.events.clone(),
+            self.nodes.clone(),
+            telemetry.clone(),
+        );
+        let keys = api::keys::Keys::of(self.keys.clone(), self.events.clone(), telemetry);
         let events = api::events::Events::of(self.events.clone(), self.ending.clone());
         Routes::new(policies.service(self.operators()))
             .add_service(keys.service(self.operators()))
