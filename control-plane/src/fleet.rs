@@ -133,9 +133,8 @@ impl Fleet {
         let id: Arc<str> = newcomer.id.as_str().into();
         let presence = Presence { fleet: self.clone(), environment, id, stream };
         presence.change(now, |state| {
-            let mut told = state.desire(desired);
-            told.extend(state.connect(newcomer, stream, now));
-            told
+            state.desire(desired);
+            state.connect(newcomer, stream, now)
         });
         presence
     }
@@ -151,7 +150,7 @@ impl Fleet {
     pub fn summary(&self, desired: &Desired) -> control::Summary {
         let environment = self.environment(&desired.environment);
         let mut state = environment.lock();
-        let _ = state.desire(desired);
+        state.desire(desired);
         state.summary(&environment.name)
     }
 
@@ -160,7 +159,7 @@ impl Fleet {
     pub fn nodes(&self, desired: &Desired, which: Which<'_>, limit: usize) -> Vec<control::Node> {
         let environment = self.environment(&desired.environment);
         let mut state = environment.lock();
-        let _ = state.desire(desired);
+        state.desire(desired);
         state.nodes(&environment.name, which, limit)
     }
 
@@ -169,7 +168,7 @@ impl Fleet {
     pub fn progress(&self, desired: &Desired) -> Progress {
         let environment = self.environment(&desired.environment);
         let mut state = environment.lock();
-        let _ = state.desire(desired);
+        state.desire(desired);
         state.progress()
     }
 
@@ -259,13 +258,13 @@ impl Presence {
     }
 
     /// Nodes should hold this from now on.
-    pub fn desire(&self, desired: &Desired, now: SystemTime) {
-        self.change(now, |state| state.desire(desired));
+    pub fn desire(&self, desired: &Desired) {
+        self.quietly(|state| state.desire(desired));
     }
 
     /// The node was begun to be sent an update that leads to this.
     pub fn offered(&self, leads_to: &Holding, now: SystemTime) {
-        self.change(now, |state| state.offered(&self.id, self.stream, leads_to, now));
+        self.quietly(|state| state.offered(&self.id, self.stream, leads_to, now));
     }
 
     /// The node acknowledged, and holds this. `problem`: what is wrong all the same; empty: nothing.
@@ -291,20 +290,25 @@ impl Presence {
         now: SystemTime,
     ) {
         self.change(now, |state| {
-            let mut told = state.holds(&self.id, self.stream, held, now);
-            told.extend(state.refused(&self.id, self.stream, leads_to, violations, for_good, now));
-            told
+            state.holds(&self.id, self.stream, held, now);
+            state.refused(&self.id, self.stream, leads_to, violations, for_good, now)
         });
     }
 
     /// What the node should hold is not sent to it because it refused it before.
-    pub fn refuses_still(&self, desired: &Holding, now: SystemTime) {
-        self.change(now, |state| state.refuses_still(&self.id, self.stream, desired));
+    pub fn refuses_still(&self, desired: &Holding) {
+        self.quietly(|state| state.refuses_still(&self.id, self.stream, desired));
     }
 
     /// The node has not answered for too long.
     pub fn lagging(&self, now: SystemTime) {
         self.change(now, |state| state.lagging(&self.id, self.stream));
+    }
+
+    /// A change of which nothing is told.
+    fn quietly(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.environment.lock());
+        self.environment.changed.send_replace(());
     }
 
     fn change(&self, now: SystemTime, change: impl FnOnce(&mut State) -> Vec<Told>) {

@@ -1,10 +1,13 @@
 //! The stream to each node: brings it what it lacks and hears what became of it.
 //!
-//! `session` decides, `payload` encodes once for all, `stream` moves bytes and time. A stream has one task and a channel
-//! for one message: what a slow node does not read piles up nowhere, and waits for nobody else.
+//! `greet` hears who it is, `session` decides, `payload` encodes once for all, `stream` and `outgoing` move bytes and time.
+//! A stream has one task and a channel for one message: what a slow node does not read piles up nowhere, and makes nobody
+//! else wait.
 
+mod greet;
 mod hello;
 mod http2;
+mod outgoing;
 mod payload;
 mod session;
 mod stream;

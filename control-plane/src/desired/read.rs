@@ -159,3 +159,113 @@ fn exact(key: &str, digest: &[u8]) -> Result<Digest, Error> {
 fn damaged(key: &str, what: impl Into<String>) -> Error {
     Error::Damaged { key: key.to_owned(), what: what.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Condition, Outcome, Transaction, memory::Memory};
+
+    async fn put(store: &Memory, key: &str, value: Vec<u8>) {
+        let condition = match store.get(key).await.unwrap() {
+            None => Condition::Absent(key.to_owned()),
+            Some(entry) => Condition::Unchanged(key.to_owned(), entry.version),
+        };
+        let outcome = store.commit(Transaction::when(condition).put(key, value)).await.unwrap();
+        assert!(matches!(outcome, Outcome::Committed(_)));
+    }
+
+    #[tokio::test]
+    async fn environments_are_found_whatever_they_hold_and_whatever_their_names_begin_with() {
+        let store = Memory::new();
+        assert!(environments(&store).await.unwrap().is_empty());
+        for key in [
+            layout::head("dev"),
+            layout::revision("dev", 1),
+            layout::node("dev", "n"),
+            layout::key("dev-2", "K"),
+            layout::head("dev.a"),
+            layout::head("dev0"),
+            layout::head("prod"),
+            layout::event(1, 1),
+        ] {
+            put(&store, &key, Vec::new()).await;
+        }
+        assert_eq!(environments(&store).await.unwrap(), ["dev-2", "dev.a", "dev", "dev0", "prod"]);
+    }
+
+    /// A revision of one item in two chunks, and the head that assigns it.
+    async fn publish(store: &Memory) -> Digest {
+        let item = Item { kind: "route".to_owned(), name: "chat".to_owned(), body: vec![7; 100].into() };
+        let content_digest = items::digest(std::slice::from_ref(&item));
+        let content = Content { items: vec![item] }.encode_to_vec();
+        let mut chunks = Vec::new();
+        for chunk in content.chunks(60) {
+            let of = digest::digest(&digest::SHA256, chunk).as_ref().to_vec();
+            put(store, &layout::chunk(&of), chunk.to_vec()).await;
+            chunks.push(of);
+        }
+        let record = RevisionRecord {
+            number: 1,
+            content_digest: content_digest.to_vec(),
+            size_bytes: content.len() as u64,
+            chunks,
+            ..RevisionRecord::default()
+        };
+        put(store, &layout::revision("prod", 1), record.encode_to_vec()).await;
+        assign(store, 1, &content_digest).await;
+        content_digest
+    }
+
+    async fn assign(store: &Memory, number: u64, digest: &Digest) {
+        let content_digest = digest.to_vec();
+        let assignment = stored::Assignment { number, revision: 1, content_digest, ..stored::Assignment::default() };
+        let head = stored::Head { revision: 1, assignment: Some(assignment), ..stored::Head::default() };
+        put(store, &layout::head("prod"), head.encode_to_vec()).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_digest_does_not_confirm_is_not_believed() {
+        let store = Memory::new();
+        let read = Read { store: &store };
+        let epoch: Arc<str> = "e".into();
+        assert!(read.desired(&epoch, "prod", None).await.unwrap().is_none());
+        let content = publish(&store).await;
+        let good = read.desired(&epoch, "prod", None).await.unwrap().unwrap();
+        assert_eq!((good.assignment, good.content_digest, good.items.len()), (1, content, 1));
+        assert!(read.content_of("prod", 1, &[0; 32]).await.unwrap().is_none());
+        assert!(read.content_of("prod", 2, &content).await.unwrap().is_none());
+
+        assign(&store, 2, &[0; 32]).await;
+        let error = read.desired(&epoch, "prod", None).await.unwrap_err().to_string();
+        assert!(error.starts_with("environment/prod/head: revision 1 is missing or another"), "{error}");
+        assign(&store, 2, &content).await;
+        let entry = store.list(Range::all("chunk/")).await.unwrap().remove(0);
+        put(&store, &entry.key, b"other".to_vec()).await;
+        let error = read.desired(&epoch, "prod", None).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: it has another digest", entry.key)), "{error}");
+        let again = read.desired(&epoch, "prod", Some(&good)).await.unwrap().unwrap();
+        assert_eq!(again.assignment, 2, "a content that is known is not read again");
+        assert!(Arc::ptr_eq(&again.items, &good.items));
+        let error =
+            read.desired(&epoch, "prod", Some(&Desired { assignment: 3, ..good })).await.unwrap_err().to_string();
+        assert!(error.contains("assignment 2 where 3 was before"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn keys_are_read_again_only_when_one_changed() {
+        let store = Memory::new();
+        let read = Read { store: &store };
+        assert_eq!(read.keys("prod", None).await.unwrap().version, 0);
+        for id in ["A", "B", "A"] {
+            let key = stored::Key { id: id.to_owned(), ..stored::Key::default() };
+            put(&store, &layout::key("prod", id), key.encode_to_vec()).await;
+        }
+        let keys = read.keys("prod", None).await.unwrap();
+        let ids = |from| keys.since(from).map(|key| key.id.as_str()).collect::<Vec<_>>();
+        assert_eq!((ids(0), ids(2), ids(3)), (vec!["B", "A"], vec!["A"], vec![]));
+        put(&store, &layout::head("prod"), Vec::new()).await;
+        assert!(Arc::ptr_eq(&keys, &read.keys("prod", Some(&keys)).await.unwrap()));
+        put(&store, &layout::key("prod", "C"), Vec::new()).await;
+        assert_eq!(read.keys("prod", Some(&keys)).await.unwrap().records.len(), 3);
+    }
+}

@@ -63,6 +63,7 @@ pub(super) async fn write(store: &dyn Store, environment: &str, state: &Mutex<St
         match store.commit(transaction).await {
             Ok(Outcome::Committed(version)) => {
                 let mut state = lock(state);
+                state.fails(false);
                 changes.iter().for_each(|change| state.written(&change.id, change.written(version), now));
             }
             Ok(Outcome::Conflict) => {
@@ -74,8 +75,12 @@ pub(super) async fn write(store: &dyn Store, environment: &str, state: &Mutex<St
                 return;
             }
             Err(error) => {
-                lock(state).not_written(&changes);
-                tracing::debug!(environment, %error, "which nodes there are could not be written");
+                let mut state = lock(state);
+                state.not_written(&changes);
+                if state.fails(true) {
+                    let nodes = changes.len();
+                    tracing::warn!(environment, nodes, %error, "which nodes there are cannot be written; it is tried on");
+                }
                 return;
             }
         }

@@ -1,8 +1,11 @@
 //! The fleet of one environment: what changes when something is heard of a node. Time comes in, and what is to be told
 //! goes out.
 
+mod keep;
+mod view;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,9 +13,9 @@ use std::{
 use hashbrown::{HashMap, HashSet};
 use switchtower_proto::{control::v1 as control, sync::v1 as sync};
 
+pub use self::view::Progress;
 use super::{
-    Which,
-    known::{Change, Kept},
+    known::Kept,
     node::{Node, Refused, ahead},
     tally::Tally,
 };
@@ -21,8 +24,6 @@ use crate::{
     events::Kind,
 };
 
-/// A node that was not seen for so long is forgotten: nodes of fleets that scale have names of their own.
-const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How old what the store says of a node's last sight may become.
 const SEEN: Duration = Duration::from_secs(24 * 3600);
 /// Most reasons of a refusal that are kept.
@@ -60,27 +61,6 @@ pub struct Schema {
     pub kinds: Vec<String>,
 }
 
-/// How an assignment reaches the fleet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    /// Number of the assignment.
-    pub assignment: u64,
-    /// Number of its revision.
-    pub revision: u64,
-    /// When it was made.
-    pub made_at: SystemTime,
-    /// When the last node answered to it. `None`: none did.
-    pub answered_at: Option<SystemTime>,
-    /// Nodes that have a stream.
-    pub connected: u64,
-    /// Of these, those that serve it.
-    pub serving: u64,
-    /// Of these, those that refused it.
-    pub refused: u64,
-    /// The same by region.
-    pub regions: Vec<control::RegionSummary>,
-}
-
 /// What is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -113,6 +93,8 @@ pub(super) struct State {
     converged: bool,
     /// Names of which the store says something else.
     unwritten: BTreeSet<Arc<str>>,
+    /// Whether the last try to write them failed.
+    unwritable: bool,
 }
 
 /// The nodes that have one name: one, unless something is wrong.
@@ -134,44 +116,20 @@ impl Default for State {
             answered_at: None,
             converged: false,
             unwritten: BTreeSet::new(),
+            unwritable: false,
         }
     }
 }
 
 impl State {
-    /// What the store knows of nodes, at the start.
-    pub(super) fn remember(&mut self, kept: Vec<(String, Kept)>, now: SystemTime) {
-        for (id, kept) in kept {
-            let node = Node {
-                stream: 0,
-                instance: None,
-                region: self.text(&kept.region),
-                build: self.text(&kept.build),
-                schema: None,
-                since: now,
-                last_heard_at: kept.last_seen_at,
-                offered: None,
-                serving: None,
-                refused: None,
-                clock_ahead: None,
-                came_back_older: false,
-                lagging: false,
-                problem: None,
-            };
-            self.tally.add(&node.share(&self.desires));
-            self.names.insert(id.into(), Name { nodes: vec![node], kept: Some(kept) });
-        }
-    }
-
     /// Nodes should serve this. What is older than what they should already is no news.
-    pub(super) fn desire(&mut self, desired: &Desired) -> Vec<Told> {
+    pub(super) fn desire(&mut self, desired: &Desired) {
         if desired.assignment > self.desires.assignment {
             let Desired { assignment, revision, made_at, .. } = *desired;
             self.desires = Desires { assignment, revision, made_at };
             self.tally.begin();
             (self.answered_at, self.converged) = (None, false);
         }
-        Vec::new()
     }
 
     /// A node's stream begins.
@@ -240,22 +198,20 @@ impl State {
         self.update(id, stream, |node| node.last_heard_at = now);
     }
 
-    pub(super) fn offered(&mut self, id: &str, stream: u64, leads_to: &Holding, now: SystemTime) -> Vec<Told> {
+    pub(super) fn offered(&mut self, id: &str, stream: u64, leads_to: &Holding, now: SystemTime) {
         let Holding { assignment, revision, .. } = *leads_to;
         let offer = control::Offer { assignment, revision, at: Some(now.into()) };
         self.update(id, stream, |node| node.offered = Some(offer));
-        Vec::new()
     }
 
     /// A node holds this now.
-    pub(super) fn holds(&mut self, id: &str, stream: u64, held: Option<&Holding>, now: SystemTime) -> Vec<Told> {
+    pub(super) fn holds(&mut self, id: &str, stream: u64, held: Option<&Holding>, now: SystemTime) {
         self.update(id, stream, |node| {
             node.lagging = false;
             node.serving = serving(held, node.serving, now);
             let newer = |refused: &mut Refused| held.is_some_and(|held| held.assignment >= refused.assignment);
             node.refused.take_if(newer);
         });
-        Vec::new()
     }
 
     /// A node acknowledged. Gives how long after the assignment was made, if that is what it came to serve.
@@ -312,11 +268,11 @@ impl State {
             node.refused = Some(refused);
             news
         });
-        if for_good && assignment == self.desires.assignment {
-            self.answered_at = Some(at);
-        }
         if news != Some(true) {
             return Vec::new();
+        }
+        if for_good && assignment == self.desires.assignment {
+            self.answered_at = Some(at);
         }
         let how = if for_good { "refused" } else { "cannot take" };
         let message = format!("{id} {how} revision {revision}: {first}");
@@ -324,14 +280,13 @@ impl State {
     }
 
     /// What a node should hold is the content that it refused last.
-    pub(super) fn refuses_still(&mut self, id: &str, stream: u64, desired: &Holding) -> Vec<Told> {
+    pub(super) fn refuses_still(&mut self, id: &str, stream: u64, desired: &Holding) {
         self.update(id, stream, |node| {
             if let Some(refused) = &mut node.refused {
                 (refused.assignment, refused.revision) = (desired.assignment, desired.revision);
                 refused.for_good = true;
             }
         });
-        Vec::new()
     }
 
     pub(super) fn lagging(&mut self, id: &str, stream: u64) -> Vec<Told> {
@@ -342,113 +297,6 @@ impl State {
         vec![Told { kind: Kind::NodeLagging, about: id.to_owned(), message }]
     }
 
-    pub(super) fn summary(&self, environment: &str) -> control::Summary {
-        control::Summary {
-            environment: environment.to_owned(),
-            assignment: self.desires.assignment,
-            revision: self.desires.revision,
-            regions: self.tally.regions(),
-            revisions: self.tally.revisions(),
-        }
-    }
-
-    pub(super) fn progress(&self) -> Progress {
-        let all = self.tally.all();
-        Progress {
-            assignment: self.desires.assignment,
-            revision: self.desires.revision,
-            made_at: self.desires.made_at,
-            answered_at: self.answered_at,
-            connected: all.connected,
-            serving: all.serving,
-            refused: all.refused,
-            regions: self.tally.regions(),
-        }
-    }
-
-    pub(super) fn nodes(&self, environment: &str, which: Which<'_>, limit: usize) -> Vec<control::Node> {
-        let wanted = |node: &Node| match which {
-            Which::Region(region) => region.is_empty() || *node.region == *region,
-            Which::Refused => node.is_connected() && node.refuses(&self.desires),
-            Which::Missing => node.is_connected() && !node.serves(&self.desires) && !node.refuses(&self.desires),
-        };
-        let mut nodes: Vec<(&Arc<str>, &Node, bool)> = Vec::new();
-        for (id, name) in &self.names {
-            let alone = name.nodes.len() == 1;
-            nodes.extend(name.nodes.iter().filter(|node| wanted(node)).map(|node| (id, node, alone)));
-        }
-        nodes.sort_by(|(a, x, _), (b, y, _)| (&x.region, a, x.instance).cmp(&(&y.region, b, y.instance)));
-        nodes.truncate(limit);
-        nodes.into_iter().map(|(id, node, alone)| node.wire(id, environment, alone, &self.desires)).collect()
-    }
-
-    /// The connected nodes by what they understand.
-    pub(super) fn schemas(&self) -> Vec<(Arc<Schema>, Vec<Arc<str>>)> {
-        let mut schemas: BTreeMap<*const Schema, (Arc<Schema>, Vec<Arc<str>>)> = BTreeMap::new();
-        for (id, name) in &self.names {
-            for schema in name.nodes.iter().filter(|node| node.is_connected()).filter_map(|node| node.schema.as_ref()) {
-                let with = schemas.entry(Arc::as_ptr(schema)).or_insert_with(|| (schema.clone(), Vec::new()));
-                with.1.push(id.clone());
-            }
-        }
-        schemas.into_values().collect()
-    }
-
-    /// Looks for nodes that were not seen for long, and for those of which the store should say that they were.
-    pub(super) fn sweep(&mut self, now: SystemTime) {
-        let mut never_kept = Vec::new();
-        for (id, name) in &self.names {
-            let here = name.nodes.iter().any(Node::is_connected);
-            match &name.kept {
-                Some(kept) if here && is_older(kept.last_seen_at, SEEN, now) => drop(self.unwritten.insert(id.clone())),
-                Some(_) if name.is_forgotten(now) => drop(self.unwritten.insert(id.clone())),
-                None if name.is_forgotten(now) => never_kept.push(id.clone()),
-                _ => {}
-            }
-        }
-        never_kept.iter().for_each(|id| self.forget(id));
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
-        self.schemas.retain(|schema| Arc::strong_count(schema) > 1);
-    }
-
-    /// Takes up to `limit` changes that the store lacks.
-    pub(super) fn unwritten(&mut self, limit: usize, now: SystemTime) -> Vec<Change> {
-        let mut changes = Vec::new();
-        while let Some(id) = self.unwritten.pop_first() {
-            let Some(name) = self.names.get(&id) else { continue };
-            let Some(node) = name.nodes.last() else { continue };
-            let before = name.kept.as_ref().map(|kept| kept.version);
-            let first_seen_at = name.kept.as_ref().map_or(node.since, |kept| kept.first_seen_at);
-            let region = node.region.clone();
-            let kept =
-                (!name.is_forgotten(now)).then(|| (region, node.build.clone(), first_seen_at, node.last_heard_at));
-            changes.push(Change { id, before, kept });
-            if changes.len() == limit {
-                break;
-            }
-        }
-        changes
-    }
-
-    /// The store does not have these changes after all.
-    pub(super) fn not_written(&mut self, changes: &[Change]) {
-        self.unwritten.extend(changes.iter().map(|change| change.id.clone()));
-    }
-
-    /// The store says this of a node; `None`: nothing, because it was forgotten.
-    pub(super) fn written(&mut self, id: &str, kept: Option<Kept>, now: SystemTime) {
-        let Some(name) = self.names.get_mut(id) else { return };
-        name.kept = kept;
-        if name.kept.is_none() && name.is_forgotten(now) {
-            self.forget(id);
-        }
-    }
-
-    fn forget(&mut self, id: &str) {
-        let Some(name) = self.names.remove(id) else { return };
-        name.nodes.iter().for_each(|node| self.tally.remove(&node.share(&self.desires)));
-    }
-
     /// That every connected node serves what it should, once for each assignment that somebody came to serve.
     fn converge(&mut self) -> Option<Told> {
         let all = self.tally.all();
@@ -457,7 +305,7 @@ impl State {
         }
         self.converged = true;
         let took = self.answered_at?.duration_since(self.desires.made_at).unwrap_or_default();
-        let (nodes, regions, revision) = (all.connected, self.tally.regions().len(), self.desires.revision);
+        let (nodes, regions, revision) = (all.connected, self.tally.connected_regions(), self.desires.revision);
         let message = format!("{nodes} of {nodes} nodes in {regions} regions serve revision {revision}, {took:.0?}");
         Some(Told { kind: Kind::FleetConverged, about: revision.to_string(), message })
     }
@@ -506,13 +354,6 @@ impl State {
             self.violations = violations.into();
         }
         self.violations.clone()
-    }
-}
-
-impl Name {
-    /// Whether it was not seen for so long that nobody expects it back.
-    fn is_forgotten(&self, now: SystemTime) -> bool {
-        self.nodes.iter().all(|node| !node.is_connected() && is_older(node.last_heard_at, FORGOTTEN, now))
     }
 }
 

@@ -67,6 +67,11 @@ impl Tally {
         &self.all
     }
 
+    /// How many regions have connected nodes.
+    pub(super) fn connected_regions(&self) -> usize {
+        self.regions.values().filter(|counts| counts.connected > 0).count()
+    }
+
     pub(super) fn regions(&self) -> Vec<control::RegionSummary> {
         let summary = |(region, counts): (&Arc<str>, &Counts)| {
             let Counts { connected, serving, refused, unknown } = *counts;

@@ -1,7 +1,9 @@
-//! The control plane's services as operators call them: without sockets, but for one test of a whole server.
+//! The control plane's services as operators call them, without sockets but for one test of a whole server; and as nodes
+//! do, over streams.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod fleet;
 mod keys;
 mod policies;
 mod policies_failing;
@@ -10,4 +12,7 @@ mod policies_property;
 mod policies_races;
 mod support;
 mod support_store;
+mod sync;
+mod sync_node;
+mod sync_plane;
 mod tokens;

@@ -147,11 +147,13 @@ impl Session {
         })
     }
 
-    /// What the node should hold from now on. What is older than what it should already is no news.
-    pub(crate) fn desire(&mut self, desired: Holding) {
-        if desired.assignment >= self.desired.assignment && desired.keys >= self.desired.keys {
+    /// What the node should hold from now on. `false`: it is older than what it should already, and no news.
+    pub(crate) fn desire(&mut self, desired: Holding) -> bool {
+        let newer = desired.assignment >= self.desired.assignment && desired.keys >= self.desired.keys;
+        if newer {
             self.desired = desired;
         }
+        newer
     }
 
     /// The node said something, whatever it was.

@@ -4,33 +4,30 @@
 //! What is rare is boxed, because there are ten thousand of these.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
 use switchtower_proto::sync::v1 as sync;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{sleep_until, timeout},
 };
 use tonic::{Status, Streaming};
 
 use super::{
     Message, Shared,
-    hello::{self, Hello},
+    greet::{greet, held},
+    outgoing::{Outgoing, Step, message},
     payload::Payload,
     session::{Answered, Content, Plan, Session, Withheld},
 };
 use crate::{
-    admission::{Permit, Place, Rank, SMALL},
-    desired::{Desired, Found},
-    fleet::{Newcomer, Presence},
+    admission::{Permit, Rank, SMALL},
+    desired::Desired,
+    fleet::Presence,
 };
 
-/// How long a node has to say who it is.
-const HELLO: Duration = Duration::from_secs(10);
 /// How long the last word to a node may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -91,91 +88,8 @@ async fn serve(
     }
 }
 
-/// Hears who the node is, and answers.
-async fn greet(
-    shared: &Arc<Shared>,
-    inbound: &mut Streaming<sync::SyncRequest>,
-    out: &mpsc::Sender<Message>,
-) -> Result<(Node, watch::Receiver<Arc<Desired>>), Status> {
-    let first = timeout(HELLO, inbound.message()).await;
-    let first = first.map_err(|_| Status::invalid_argument("no Hello came within 10 s"))??;
-    let Some(sync::SyncRequest { kind: Some(sync::sync_request::Kind::Hello(hello)) }) = first else {
-        return Err(Status::invalid_argument("the first message must be Hello"));
-    };
-    let hello = Hello::read(hello).map_err(Status::invalid_argument)?;
-    let held = held(shared, hello.held.as_ref())?;
-    let mut cell = find(shared, &hello.environment)?;
-    let mut session = begin(&hello, held, &mut cell);
-    if session.is_err() {
-        // Another control plane may have decided what this one has not read yet.
-        let read = shared.cells.read_again().await;
-        read.map_err(|error| Status::unavailable(error.to_string()))?;
-        session = begin(&hello, held, &mut cell);
-    }
-    let desired = cell.borrow().clone();
-    let session = session.map_err(|()| {
-        let why = format!(
-            "the node holds assignment {} and keys {} of epoch {}, where the store knows assignment {} and keys {}: the \
-             store went back, as one does that is restored from a copy without a new epoch; give it a new epoch",
-            held.map_or(0, |held| held.assignment),
-            held.map_or(0, |held| held.keys),
-            desired.epoch,
-            desired.assignment,
-            desired.keys.version,
-        );
-        shared.fleet.complain(&desired.environment, &hello.node, &why, SystemTime::now());
-        Status::failed_precondition(why)
-    })?;
-    let welcome = sync::Welcome {
-        epoch: desired.epoch.as_ref().to_owned(),
-        replica: shared.replica.clone(),
-        assignment: desired.assignment,
-        clock: Some(SystemTime::now().into()),
-    };
-    let welcome = message(sync::sync_response::Kind::Welcome(welcome));
-    out.send(Box::new(Ok(welcome))).await.map_err(|_| gone())?;
-    let newcomer = Newcomer {
-        id: hello.node.as_ref().to_owned(),
-        instance: hello.instance,
-        region: hello.region,
-        build: hello.build,
-        schema: hello.schema,
-        held,
-        clock: hello.clock,
-        came_back_older: hello.came_back_older,
-    };
-    let presence = shared.fleet.connect(newcomer, &desired, SystemTime::now());
-    let node = Node { shared: shared.clone(), session, desired, presence, outgoing: Outgoing::Idle, room: None };
-    node.tell_withheld();
-    Ok((node, cell))
-}
-
-/// Begins the session by what should be now. An error: the node is ahead of it.
-fn begin(
-    hello: &Hello,
-    held: Option<crate::desired::Holding>,
-    cell: &mut watch::Receiver<Arc<Desired>>,
-) -> Result<Session, ()> {
-    let desired = cell.borrow_and_update().holding();
-    Session::greeted(held, hello.quarantined.clone(), desired, now()).map_err(|_ahead| ())
-}
-
-fn find(shared: &Shared, environment: &str) -> Result<watch::Receiver<Arc<Desired>>, Status> {
-    match shared.cells.find(environment) {
-        Found::Cell(cell) => Ok(cell),
-        Found::Absent => Err(Status::not_found(format!(
-            "there is no environment {environment}; it comes to be when a policy is applied to it"
-        ))),
-        Found::Unknown => Err(Status::unavailable("the store could not be read; try again after a while")),
-    }
-}
-
-fn held(shared: &Shared, held: Option<&sync::Held>) -> Result<Option<crate::desired::Holding>, Status> {
-    hello::holding(held, shared.cells.epoch()).map_err(Status::invalid_argument)
-}
-
 /// A node whose stream this is.
-struct Node {
+pub(super) struct Node {
     shared: Arc<Shared>,
     session: Session,
     /// What the session decides by.
@@ -186,57 +100,14 @@ struct Node {
     room: Option<Permit>,
 }
 
-/// What is on its way out.
-enum Outgoing {
-    Idle,
-    Encoding(Plan, Pin<Box<dyn Future<Output = Arc<Payload>> + Send>>),
-    Queued(Plan, Arc<Payload>, Box<Place>),
-    Sending { update: u64, payload: Arc<Payload>, part: usize },
-}
-
-/// What has come about of it.
-enum Step {
-    Encoded(Arc<Payload>),
-    Admitted(Permit),
-    PartSent,
-}
-
-impl Outgoing {
-    fn is_idle(&self) -> bool {
-        matches!(self, Outgoing::Idle)
-    }
-
-    /// What is being prepared and not sent yet.
-    fn plan(&self) -> Option<&Plan> {
-        match self {
-            Outgoing::Encoding(plan, _) | Outgoing::Queued(plan, _, _) => Some(plan),
-            Outgoing::Idle | Outgoing::Sending { .. } => None,
-        }
-    }
-
-    /// Waits for the next thing to come about. May be dropped at any time and called again.
-    async fn step(&mut self, out: &mpsc::Sender<Message>) -> Result<Step, Status> {
-        match self {
-            Outgoing::Idle => std::future::pending().await,
-            Outgoing::Encoding(_, encoded) => Ok(Step::Encoded(encoded.await)),
-            Outgoing::Queued(_, _, place) => Ok(Step::Admitted(place.await)),
-            Outgoing::Sending { update, payload, part } => {
-                let room = out.reserve().await.map_err(|_| gone())?;
-                let update = sync::Update {
-                    update_id: *update,
-                    part: number(*part),
-                    parts: number(payload.parts.len()),
-                    body: payload.parts[*part].clone(),
-                };
-                room.send(Box::new(Ok(message(sync::sync_response::Kind::Update(update)))));
-                *part += 1;
-                Ok(Step::PartSent)
-            }
-        }
-    }
-}
-
 impl Node {
+    /// A node whose session was decided by `desired`.
+    pub(super) fn new(shared: Arc<Shared>, session: Session, desired: Arc<Desired>, presence: Presence) -> Self {
+        let node = Node { shared, session, desired, presence, outgoing: Outgoing::Idle, room: None };
+        node.tell_withheld();
+        node
+    }
+
     /// Starts what should be sent now, unless it is under way.
     fn decide(&mut self) {
         if matches!(self.outgoing, Outgoing::Sending { .. }) {
@@ -306,25 +177,27 @@ impl Node {
 
     /// What should be is another.
     fn desire(&mut self, desired: Arc<Desired>) {
-        self.session.desire(desired.holding());
-        self.desired = desired;
-        self.presence.desire(&self.desired, SystemTime::now());
-        self.tell_withheld();
+        // The session decides by just this value, whose bytes are sent.
+        if self.session.desire(desired.holding()) {
+            self.desired = desired;
+            self.presence.desire(&self.desired);
+            self.tell_withheld();
+        }
     }
 
     /// Tells the fleet if what should be will not be sent.
     fn tell_withheld(&self) {
-        let (desired, at) = (self.session.desired(), SystemTime::now());
+        let desired = self.session.desired();
         match self.session.withheld() {
             None => {}
-            Some(Withheld::Refused) => self.presence.refuses_still(desired, at),
+            Some(Withheld::Refused) => self.presence.refuses_still(desired),
             Some(Withheld::Quarantined) => {
                 let why = sync::Violation {
                     code: "quarantined".to_owned(),
                     path: String::new(),
                     message: "the node's process ended twice while it took this content".to_owned(),
                 };
-                self.presence.refused(desired, self.session.held(), vec![why], true, at);
+                self.presence.refused(desired, self.session.held(), vec![why], true, SystemTime::now());
             }
         }
     }
@@ -402,21 +275,23 @@ fn reconnect(within: Duration) -> sync::SyncResponse {
     }))
 }
 
-fn message(kind: sync::sync_response::Kind) -> sync::SyncResponse {
-    sync::SyncResponse { kind: Some(kind) }
-}
-
-/// The stream is not there any more, so that nobody reads this.
-fn gone() -> Status {
-    Status::cancelled("the node is gone")
-}
-
-/// Parts are counted in ones, of a few mebibytes.
-fn number(part: usize) -> u32 {
-    u32::try_from(part).unwrap_or(u32::MAX)
-}
-
 /// By tokio's clock, which tests can stop.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a future of this function takes, without one.
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_is_small_because_there_are_ten_thousand() {
+        let bytes = size(run);
+        assert!(bytes <= 3 << 10, "{bytes} bytes");
+    }
 }

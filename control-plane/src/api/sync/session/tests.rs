@@ -185,6 +185,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Node {
     held: Option<Holding>,
     sent: Option<(u64, Plan)>,
+    /// The newest assignment that it took.
     newest: u64,
     refused: Vec<Digest>,
 }
@@ -194,7 +195,7 @@ impl Node {
     fn send(&mut self, session: &mut Session, now: Instant) {
         let Some(plan) = session.plan(now) else { return };
         assert!(self.sent.is_none(), "two at a time");
-        assert!(plan.leads_to.assignment >= self.newest, "{plan:?} after {}", self.newest);
+        assert!(plan.leads_to.assignment >= self.newest, "{plan:?} where {} serves", self.newest);
         assert!(!self.refused.contains(&plan.leads_to.content), "{plan:?} was refused");
         match plan.content {
             Content::From(revision, digest) => {
@@ -208,7 +209,6 @@ impl Node {
             Some(from) => assert!(from <= keys && plan.leads_to.keys > keys),
             None => assert_eq!(plan.leads_to.keys, keys),
         }
-        self.newest = plan.leads_to.assignment;
         self.sent = Some((session.send(plan, now), plan));
     }
 
@@ -222,6 +222,7 @@ impl Node {
             assert_eq!(session.nack(update, self.held, not_now, now), Answered::Update(plan));
         } else {
             self.held = Some(plan.leads_to);
+            self.newest = plan.leads_to.assignment;
             assert_eq!(session.ack(update, self.held, now), (Answered::Update(plan), true));
         }
     }
