@@ -87,7 +87,7 @@ fn source(config: config::Source) -> anyhow::Result<Source> {
             let read = |ca: PathBuf| {
                 std::fs::read(&ca).with_context(|| format!("--control-plane-ca {} cannot be read", ca.display()))
             };
-            Source::ControlPlane(sync::Options {
+            Source::ControlPlane(Box::new(sync::Options {
                 endpoints,
                 ca: ca.map(read).transpose()?,
                 environment,
@@ -96,7 +96,7 @@ fn source(config: config::Source) -> anyhow::Result<Source> {
                 token: sync::Token::File(token),
                 pepper: sync::PepperSource::File(pepper),
                 pace: sync::Pace::default(),
-            })
+            }))
         }
     })
 }

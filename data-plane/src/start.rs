@@ -60,7 +60,7 @@ pub enum Source {
         keys: Keys,
     },
     /// The control plane, and the last known good while it does not answer.
-    ControlPlane(sync::Options),
+    ControlPlane(Box<sync::Options>),
 }
 
 /// Where keys come from.
@@ -119,7 +119,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
             None
         }
         Source::ControlPlane(options) => {
-            let (sync, status) = sync::open(options, node.clone(), policy.clone(), key_status.clone()).await?;
+            let (sync, status) = sync::open(*options, node.clone(), policy.clone(), key_status.clone()).await?;
             tasks.spawn(sync.follow(stop.clone()));
             Some(status)
         }

@@ -66,9 +66,8 @@ impl Telemetry {
     /// A policy was taken into service; `began`: when the update had come. Only a trace that goes on from whoever applied it
     /// leads somewhere.
     pub fn swapped(&self, trace: &TraceContext, began: SystemTime, ended: SystemTime, served: &Served) {
-        if let Some(spans) =
-            self.spans.as_ref().filter(|spans| trace.parent.is_some() && spans.exporter.sampler.samples(trace))
-        {
+        let goes_on = trace.parent.is_some() && self.samples(trace);
+        if let Some(spans) = self.spans.as_ref().filter(|_| goes_on) {
             spans.swapped(trace, began, ended, served);
         }
     }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use switchtower_policy::{
     Compiled, Severity, Violation, compile,
@@ -127,18 +126,15 @@ impl Applier {
             marked = self.with_disk(move |kept| kept.begin(digest)).await;
         }
         let content = served.clone();
-        let Ready { compiled, ignored } = match aside(self.pace.compile_within, move || ready(&content)).await {
-            Ok(Ok(ready)) => ready,
-            failed => {
-                // It did not end the process, and what cannot be unmarked is counted once too often at worst.
-                let _ = self.with_disk(LastKnownGood::ended).await;
-                return Err(match failed {
-                    Ok(Err(violations)) => Refusal { violations: told(&violations), transient: false },
-                    Err(failed) => internal(failed),
-                    Ok(Ok(_)) => unreachable!("it was matched above"),
-                });
-            }
+        let compiled = match aside(self.pace.compile_within, move || ready(&content)).await {
+            Ok(compiled) => compiled.map_err(|violations| Refusal { violations: told(&violations), transient: false }),
+            Err(failed) => Err(internal(failed)),
         };
+        if compiled.is_err() {
+            // It did not end the process, and what cannot be unmarked is counted once too often at worst.
+            let _ = self.with_disk(LastKnownGood::ended).await;
+        }
+        let Ready { compiled, ignored } = compiled?;
         let took = self.serve(served, compiled, &ignored, arrived, traceparent);
         let kept = self.keep().await;
         // The disk's problem with the file is the one that matters; with the mark, what it would have guarded against.
@@ -183,7 +179,11 @@ impl Applier {
         self.node.telemetry.metrics.sync.update(Outcome::Taken);
         self.node.telemetry.metrics.sync.swapped(took);
         self.state.served = Some(served);
-        self.status.set(|seen| seen.refused = None);
+        self.status.set(|seen| {
+            seen.refused = None;
+            // A stream that is lost now finds a node that never stopped.
+            seen.boot = Boot::LastKnownGood;
+        });
         took
     }
 
@@ -295,12 +295,9 @@ struct Taken {
     problem: Option<String>,
 }
 
-/// The trace of whoever applied the policy; `None`: they told none.
+/// The trace of whoever applied the policy; `None`: they told none, and one that begins here would lead nowhere.
 fn trace(traceparent: &str) -> Option<TraceContext> {
-    let mut headers = HeaderMap::new();
-    headers.insert("traceparent", HeaderValue::from_str(traceparent).ok()?);
-    // One that begins here would lead nowhere.
-    Some(TraceContext::of(&headers)).filter(|trace| trace.parent.is_some())
+    Some(TraceContext::of_parent(traceparent)).filter(|trace| trace.parent.is_some())
 }
 
 /// Works with the disk, which blocks.

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use bytes::Bytes;
 use switchtower_keys::{ID_LEN, Record};
 use switchtower_proto::sync::v1;
 
@@ -56,10 +57,11 @@ impl Keys {
             let held = held.unwrap_or(0);
             return Err(format!("the keys begin at version {}, and this node holds {held}", delta.from_version));
         }
-        // Twice the same id in one change: the one that is revoked.
         let mut records = if delta.from_version == 0 { BTreeMap::new() } else { (*self.records).clone() };
         for record in &delta.put {
-            put(&mut records, record.clone());
+            // In memory of its own: as it was received, it would keep the whole update.
+            let hash = Bytes::copy_from_slice(&record.hash);
+            put(&mut records, v1::KeyRecord { hash, ..record.clone() });
         }
         for revoked in self.records.values().filter(|record| record.revoked_at.is_some()) {
             put(&mut records, revoked.clone());

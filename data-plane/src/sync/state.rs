@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use switchtower_policy::items::{apply_delta, digest};
 use switchtower_proto::{
     policy::v1::Item,
@@ -189,13 +190,19 @@ impl State {
             }
         };
         let removed: Vec<_> = delta.removed.iter().map(|key| (key.kind.clone(), key.name.clone())).collect();
-        let items = apply_delta(base, delta.put.clone(), &removed)
+        let put = delta.put.iter().map(unshared).collect();
+        let items = apply_delta(base, put, &removed)
             .map_err(|_| Refusal::damaged("its changes do not fit the content that they begin at"))?;
         match digest(&items) == wanted {
             true => Ok(items.into()),
             false => Err(Refusal::damaged("the content is not the one that its digest names")),
         }
     }
+}
+
+/// An item in memory of its own: as it was received, it would keep the whole update for as long as it is held itself.
+fn unshared(item: &Item) -> Item {
+    Item { body: Bytes::copy_from_slice(&item.body), ..item.clone() }
 }
 
 #[cfg(test)]

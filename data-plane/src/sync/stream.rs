@@ -26,7 +26,7 @@ use super::{
     backoff::{Backoff, between},
     parts::{Broken, Made, Parts},
     state::Refusal,
-    status::{Boot, Connected},
+    status::Connected,
 };
 
 /// Most bytes of a message: a part of an update is at most 1 MiB.
@@ -197,14 +197,7 @@ impl Stream<'_> {
         match parts.take(update, arrived) {
             Made::Nothing => None,
             Made::Refused(broken) => Some(self.refuse(&broken)),
-            Made::Whole { id, body } => {
-                let answer = self.applier.apply(id, body, epoch, arrived).await;
-                if matches!(answer, sync_request::Kind::Ack(_)) {
-                    // From now on it is as if the process had never stopped.
-                    self.applier.status.set(|seen| seen.boot = Boot::LastKnownGood);
-                }
-                Some(answer)
-            }
+            Made::Whole { id, body } => Some(self.applier.apply(id, body, epoch, arrived).await),
         }
     }
 

@@ -7,4 +7,5 @@ mod faces;
 mod records;
 mod streams;
 mod support;
+mod sync;
 mod wire;

@@ -163,7 +163,7 @@ fn node(
         listen,
         admin_listen,
         tls: None,
-        source: Source::ControlPlane(sync::Options {
+        source: Source::ControlPlane(Box::new(sync::Options {
             endpoints: vec![format!("http://{control_plane}")],
             ca: None,
             environment: environment.to_owned(),
@@ -178,7 +178,7 @@ fn node(
                 longest_wait: COME_BACK,
                 ..Pace::default()
             },
-        }),
+        })),
         region: region.into(),
         provider: upstream.provider.clone(),
         telemetry: Arc::new(Telemetry::new(names, spans)),

@@ -99,7 +99,7 @@ fn a_refused_edit_is_explained_and_the_old_policy_serves() {
     let dev = start(&policy);
     edit(&policy.join("routes.yaml"), "    tiers: [nova-lite]", "    tiers: [nova-lit]");
     let ran = dev.operate(&["apply", policy.to_str().unwrap(), "--yes"]).exits(65);
-    assert!(ran.err.contains("routes.yaml") && ran.err.contains("did you mean `nova-lite`"), "{ran:#?}");
+    assert!(ran.out.contains("routes.yaml") && ran.out.contains("did you mean `nova-lite`"), "{ran:#?}");
     assert!(dev.target("quick").contains("nova-lite"));
     assert_eq!(dev.ready().1["revision"], "1");
 }
