@@ -7,8 +7,11 @@
 //! The fake Bedrock, the proxy and the node are processes of their own; the callers are this one. Everything stays on
 //! loopback and ends by itself.
 
+mod bare;
 mod caller;
 mod collector;
+mod control;
+mod fleet;
 mod load;
 mod measure;
 mod policy;
@@ -76,6 +79,12 @@ enum Role {
         #[arg(long)]
         threads: usize,
     },
+    /// The fleet's baseline: a server of tonic that pushes bytes and nothing else.
+    #[command(name = bare::SUBCOMMAND, hide = true)]
+    BareSync {
+        #[arg(long)]
+        bytes: usize,
+    },
 }
 
 /// Several times what the longest part takes with the usual number of runs: something stands still then.
@@ -94,13 +103,23 @@ enum Part {
     Memory,
     /// How long until the first answer.
     Start,
+    /// How a policy reaches a fleet.
+    Fleet,
+    /// What applying one takes.
+    Apply,
+}
+
+impl Part {
+    /// Whether a node is measured, and what stands around one is needed.
+    fn is_of_a_node(self) -> bool {
+        matches!(self, Part::Unary | Part::Stream | Part::Memory | Part::Start)
+    }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Role::Proxy { upstream, threads }) = args.role {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-        return match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(proxy::run(upstream))) {
+    if let Some(role) = args.role {
+        return match be(role) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         };
@@ -111,6 +130,17 @@ fn main() -> ExitCode {
     match measured.and_then(|report| finish(&args, &report)) {
         Ok(code) => code,
         Err(error) => fail(&error),
+    }
+}
+
+/// One of the baselines, until it is killed.
+fn be(role: Role) -> anyhow::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match role {
+        Role::Proxy { upstream, threads } => {
+            runtime.worker_threads(threads).enable_all().build()?.block_on(proxy::run(upstream))
+        }
+        Role::BareSync { bytes } => runtime.enable_all().build()?.block_on(bare::run(bytes)),
     }
 }
 
@@ -150,7 +180,7 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
         .filter(|part| args.only.is_empty() || args.only.contains(part))
         .collect();
     let mut notes = notes(args, &effort, threads);
-    let stage = match parts.iter().any(|part| *part != Part::Decision) {
+    let stage = match parts.iter().any(|part| part.is_of_a_node()) {
         true => Some(Stage::new(threads).await?),
         false => None,
     };
@@ -163,6 +193,8 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
                 (Part::Stream, Some(stage)) => measure::stream::measure(stage, &effort, &mut notes).await,
                 (Part::Memory, Some(stage)) => measure::memory::measure(stage, &effort, &mut notes).await,
                 (Part::Start, Some(stage)) => measure::start::measure(stage, &effort).await,
+                (Part::Fleet, _) => measure::fleet::measure(&effort, &mut notes).await,
+                (Part::Apply, _) => measure::apply::measure(&effort, &mut notes).await,
                 _ => measure::decision::measure(&effort),
             }
         });

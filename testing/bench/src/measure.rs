@@ -1,6 +1,8 @@
 //! What is measured, a module for each part of the table.
 
+pub(crate) mod apply;
 pub(crate) mod decision;
+pub(crate) mod fleet;
 pub(crate) mod memory;
 pub(crate) mod start;
 pub(crate) mod stream;
@@ -35,6 +37,10 @@ pub(crate) struct Effort {
     pub(crate) decisions: usize,
     /// Streams that are held open.
     pub(crate) held: usize,
+    /// Nodes of the fleets that a change is brought to.
+    pub(crate) fleets: &'static [usize],
+    /// Policies that are applied in each run, of each kind.
+    pub(crate) applies: usize,
     /// How long a process is left alone before its memory is looked at.
     pub(crate) rest: Duration,
 }
@@ -48,6 +54,8 @@ impl Effort {
             streams: 400,
             decisions: 50_000,
             held: 1000,
+            fleets: &[1000, 10_000],
+            applies: 40,
             rest: Duration::from_secs(2),
         }
     }
@@ -60,6 +68,8 @@ impl Effort {
             streams: 50,
             decisions: 5000,
             held: 100,
+            fleets: &[200],
+            applies: 5,
             rest: Duration::from_millis(500),
         }
     }

@@ -82,7 +82,7 @@ impl Tower {
 
     /// A client of the control plane, for what `dev` does itself.
     pub(super) async fn client(&self, place: &Place) -> Result<Client, Failure> {
-        let options = ClientOptions::new(&format!("http://{}", self.plane.address)).token(&place.operator_token);
+        let options = ClientOptions::new(format!("http://{}", self.plane.address)).token(&place.operator_token);
         Client::connect(options)
             .await
             .map_err(|error| Failure::new(Exit::Failed, format!("the control plane of `dev` does not answer: {error}")))
