@@ -48,8 +48,9 @@ buf: $(NODE)/.done
 	cd proto && $(NODE)/node_modules/.bin/buf lint
 
 bench:
-	cargo build --workspace --bin switchtower-node --bin fake-bedrock --bin switchtower-bench --profile bench-run
-	ulimit -n 8192 2>/dev/null; ./target/bench-run/switchtower-bench $(ARGS)
+	cargo build --workspace --profile bench-run --bin switchtower-node --bin switchtower-control-plane --bin fake-bedrock \
+		--bin switchtower-bench
+	ulimit -n 20000 2>/dev/null || ulimit -n $$(ulimit -Hn); ./target/bench-run/switchtower-bench $(ARGS)
 
 fuzz:
 	./fuzz/run $(ARGS)

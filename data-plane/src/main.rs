@@ -18,7 +18,8 @@ use switchtower_provider::bedrock::credentials;
 use switchtower_telemetry::{export::Exporter, log};
 use tokio::signal::unix::{SignalKind, signal};
 
-// Made for many small allocations on several threads, which is what requests are.
+// Beside the system's own it takes less memory for each open stream and more at rest, and no difference in CPU time was
+// measured; what holds it is that it asks for no huge pages (see the root manifest).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
