@@ -131,7 +131,7 @@ impl Telemetry {
         );
         registry.register_with_unit(
             "switchtower_fleet_convergence",
-            "From an assignment to a node's answer that it serves it",
+            "From an assignment, or the beginning of the node's stream, to its answer that it serves it",
             Unit::Seconds,
             telemetry.convergence.clone(),
         );

@@ -241,7 +241,14 @@ impl State {
         }
         self.answered_at = Some(now);
         told.extend(self.converge());
-        (Some(now.duration_since(self.desires.made_at).unwrap_or_default()), told)
+        (Some(self.took(id, stream, now)), told)
+    }
+
+    /// How long a node took to follow: from the assignment, or from the beginning of its stream where that is later. A node
+    /// that was not there was not waited for.
+    fn took(&self, id: &str, stream: u64, now: SystemTime) -> Duration {
+        let there = self.find(id, stream).map_or(self.desires.made_at, |node| node.since);
+        now.duration_since(there.max(self.desires.made_at)).unwrap_or_default()
     }
 
     /// A node refused what would have led to this.

@@ -123,7 +123,8 @@ impl Status {
             "revision": held.map(|held| held.revision),
             "content_digest": held.map(|held| hex::encode(&held.content_digest)),
             "keys_version": held.map(|held| held.keys_version),
-            "wanted_assignment": (seen.wanted > 0).then_some(seen.wanted),
+            // What it took since the last heartbeat was wanted, too.
+            "wanted_assignment": (seen.wanted > 0).then(|| seen.wanted.max(held.map_or(0, |held| held.assignment))),
             "connected": seen.connected.is_some(),
             "endpoint": seen.connected.as_ref().map(|connected| &connected.endpoint),
             "replica": seen.connected.as_ref().map(|connected| &connected.replica),
