@@ -2,6 +2,7 @@
 # make test    every test there is
 # make check   what a change must pass: format, lints, docs, licences, protos, tests
 # make bench   the numbers of the README's table
+# make kills   a control plane's store, killed a thousand times in the middle of what it does
 # make fuzz    every fuzz target for a minute (needs a nightly toolchain)
 
 SHELL := /bin/bash -o pipefail
@@ -14,7 +15,7 @@ CARGO_DENY_VERSION := 0.20.2
 export SWITCHTOWER_PYTHON := $(PYTHON)
 export SWITCHTOWER_NODE   := $(NODE)
 
-.PHONY: dev build test check fmt clippy doc deny buf bench fuzz fuzz-builds foreign clean
+.PHONY: dev build test check fmt clippy doc deny buf bench kills fuzz fuzz-builds foreign clean
 
 # Always the whole workspace: another set of features would compile the AWS SDK again.
 build:
@@ -51,6 +52,9 @@ bench:
 	cargo build --workspace --profile bench-run --bin switchtower-node --bin switchtower-control-plane --bin fake-bedrock \
 		--bin switchtower-bench
 	ulimit -n 20000 2>/dev/null || ulimit -n $$(ulimit -Hn); ./target/bench-run/switchtower-bench $(ARGS)
+
+kills:
+	SWITCHTOWER_KILLS=$(or $(KILLS),1000) cargo test --workspace --lib --tests -- kills:: --nocapture
 
 fuzz:
 	./fuzz/run $(ARGS)

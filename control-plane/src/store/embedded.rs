@@ -18,6 +18,8 @@ mod copy;
 #[cfg(test)]
 mod crash;
 mod handle;
+#[cfg(test)]
+mod kills;
 mod problem;
 mod room;
 mod tables;

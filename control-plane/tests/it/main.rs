@@ -1,10 +1,11 @@
-//! The control plane's services as operators call them, without sockets but for one test of a whole server; and as nodes
-//! do, over streams.
+//! The control plane's services as operators call them, without sockets but for one test of a whole server; as nodes do,
+//! over streams; and the program itself, which is killed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod fleet;
 mod keys;
+mod kills;
 mod policies;
 mod policies_failing;
 mod policies_large;
