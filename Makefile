@@ -1,6 +1,7 @@
-# make dev     build and run a node and a fake Bedrock on loopback, from the policy files of examples/
+# make dev     build and run a control plane, nodes and a fake Bedrock on loopback
 # make test    every test there is
 # make check   what a change must pass: format, lints, docs, licences, protos, tests
+# make soak    a policy that changes every second under load, for ten minutes
 # make bench   the numbers of the README's table
 # make kills   a control plane's store, killed a thousand times in the middle of what it does
 # make fuzz    every fuzz target for a minute (needs a nightly toolchain)
@@ -15,7 +16,7 @@ CARGO_DENY_VERSION := 0.20.2
 export SWITCHTOWER_PYTHON := $(PYTHON)
 export SWITCHTOWER_NODE   := $(NODE)
 
-.PHONY: dev build test check fmt clippy doc deny buf bench kills fuzz fuzz-builds foreign clean
+.PHONY: dev build test soak check fmt clippy doc deny buf bench kills fuzz fuzz-builds foreign clean
 
 # Always the whole workspace: another set of features would compile the AWS SDK again.
 build:
@@ -29,6 +30,9 @@ test: foreign
 	cargo build --workspace --bins
 	cargo test --workspace --doc
 	./testing/summary cargo test --workspace --lib --bins --tests --no-fail-fast
+
+soak: build
+	SWITCHTOWER_SOAK_SECONDS=$${SWITCHTOWER_SOAK_SECONDS:-600} cargo test --workspace --test it -- --nocapture soak::
 
 check: fmt clippy doc deny buf fuzz-builds test
 

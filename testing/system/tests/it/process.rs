@@ -1,8 +1,7 @@
 //! The node as a process: what it is started with, what it says, and how it ends.
 
 use std::{
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -16,6 +15,7 @@ use switchtower_system_tests::{
     PATIENCE,
     canary::found,
     events,
+    program::beside,
     tower::{EAST, POLICY, SONNET, WEB, WEST, echo, prompt, said},
     until,
     wire::{self, Reply, Version},
@@ -26,14 +26,6 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-
-/// The program beside this one.
-fn program() -> PathBuf {
-    let tests = env::current_exe().unwrap();
-    let program = tests.parent().and_then(Path::parent).unwrap().join("switchtower-node");
-    assert!(program.exists(), "{} is not built: run `make test`, which builds it first", program.display());
-    program
-}
 
 /// A key that only this machine's files know.
 fn keys(folder: &Path) -> (Record, IssuedKey) {
@@ -67,7 +59,7 @@ impl Node {
         let (record, key) = keys(folder.path());
         let regions = vec![EAST.to_owned(), WEST.to_owned()];
         let fake = FakeBedrock::start(Options { regions, ..Options::default() }).await.unwrap();
-        let mut child = Command::new(program())
+        let mut child = Command::new(beside("switchtower-node"))
             .args([
                 "--listen",
                 "127.0.0.1:0",
@@ -180,7 +172,7 @@ async fn a_node_that_is_told_to_end_finishes_the_stream_that_is_open() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_command_line_is_all_told_before_anything_is_bound() {
-    let run = Command::new(program())
+    let run = Command::new(beside("switchtower-node"))
         .args(["--listen", "0.0.0.0:0", "--policy", "/nowhere/policy", "--keys", "/nowhere/keys", "--threads", "0"])
         .args(["--upstream", "nonsense"])
         .env_clear()
