@@ -18,3 +18,4 @@ mod rust_sdk;
 mod soak;
 mod streams;
 mod telemetry;
+mod trace;
