@@ -225,7 +225,7 @@ async fn of_two_operators_at_once_the_second_is_told_what_the_first_did() {
         says(&fleet.apply(&policy(2)).await, 0, &["1 of 1 node in 1 region serve revision 2"]);
     };
     let ran = on_a_terminal(&fleet, &["apply", &slow], "as revision 2? [y/N]", meanwhile).await;
-    let told = "others have applied revision 2 of `dev` since revision 1 was shown";
+    let told = "others have assigned revision 2 of `dev` since revision 1 was";
     // The model, the most tokens and the text, as they went from 1 to 2, and what to do.
     says(&ran, 3, &[told, "odd-or-even", "max_output_tokens", "revision 2", "switchtower pull"]);
     all_serve(&fleet, &key, &[0], 2).await;
