@@ -29,6 +29,16 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// What is served here, as reflection tells it.
+const SERVICES: [&str; 7] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "switchtower.control.v1.EventService",
+    "switchtower.control.v1.FleetService",
+    "switchtower.control.v1.KeyService",
+    "switchtower.control.v1.PolicyService",
+    "switchtower.sync.v1.SyncService",
+];
 /// How long a replica's entry outlives it.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -130,9 +140,12 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let allow: api::sync::Allow = Arc::new(move |metadata| tokens.operator(metadata).map(drop));
     let operators = Operators(options.tokens);
     let health = tonic_health::server::HealthReporter::new();
-    let reflection = tonic_reflection::server::Builder::configure()
+    let described = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(switchtower_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What the details of refusals are.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
+    let reflection = SERVICES.iter().fold(described, |described, service| described.with_service_name(*service));
     let policies =
         api::policies::Policies::of(revisions.clone(), events.clone(), fleet.clone(), options.telemetry.clone());
     let mut server = api::sync::configured(Server::builder());

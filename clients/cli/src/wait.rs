@@ -166,6 +166,8 @@ impl Sums {
 
 fn waited(last: &AwaitAssignmentResponse) -> Waited {
     let (exit, word) = match last.verdict() {
+        // Who waits wants it to serve, and nobody is there who could say so.
+        Verdict::Served if Sums::of(&last.regions).connected == 0 => (Exit::Late, "nobody_connected"),
         Verdict::Served | Verdict::Unspecified => (Exit::Success, "served"),
         Verdict::Refused => (Exit::Refused, "refused"),
         Verdict::TimedOut => (Exit::Late, "timed_out"),
@@ -320,7 +322,7 @@ mod tests {
         let one = [region("", 1, 1, 0)];
         check(Verdict::Served, &one, &[], &[], Exit::Success, "1 of 1 node serve revision 87, 640 ms");
         let nobody = "revision 87 is assigned, and no node is connected to take it";
-        check(Verdict::Served, &[], &[], &[], Exit::Success, nobody);
+        check(Verdict::Served, &[], &[], &[], Exit::Late, nobody);
         let some = [region("a", 3, 1, 2)];
         let said = "1 of 3 nodes in 1 region serve revision 87, 640 ms; 2 refused it, because routes.a: no (n1, n2)";
         check(Verdict::Refused, &some, &[refusing("n1", "no"), refusing("n2", "no")], &[], Exit::Refused, said);

@@ -313,7 +313,9 @@ impl State {
         self.converged = true;
         let took = self.answered_at?.duration_since(self.desires.made_at).unwrap_or_default();
         let (nodes, regions, revision) = (all.connected, self.tally.connected_regions(), self.desires.revision);
-        let message = format!("{nodes} of {nodes} nodes in {regions} regions serve revision {revision}, {took:.0?}");
+        let (s, es) = (if nodes == 1 { "" } else { "s" }, if regions == 1 { "" } else { "s" });
+        let message =
+            format!("{nodes} of {nodes} node{s} in {regions} region{es} serve revision {revision}, {took:.0?}");
         Some(Told { kind: Kind::FleetConverged, about: revision.to_string(), message })
     }
 

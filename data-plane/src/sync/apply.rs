@@ -169,7 +169,7 @@ impl Applier {
             epoch = served.epoch,
             assignment = served.assignment,
             revision = served.revision,
-            took_ms = took.as_millis(),
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             trace_id,
             "assignment followed"
         );

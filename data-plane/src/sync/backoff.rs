@@ -34,6 +34,12 @@ impl Backoff {
         self.most.mul_f64(random.clamp(0.0, 1.0) / 2.0 + 0.5)
     }
 
+    /// The wait after an answer that somebody is about to change.
+    #[must_use]
+    pub(super) fn shortly(&self, random: f64) -> Duration {
+        self.first.saturating_mul(4).min(self.most).mul_f64(random.clamp(0.0, 1.0) / 2.0 + 0.5)
+    }
+
     /// The control plane has said something.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -83,5 +89,12 @@ mod tests {
         check(4, 2, 1.0, 4);
         check(0, u64::MAX, 1.0, 3600);
         check(u64::MAX, u64::MAX, 1.0, 3600);
+    }
+
+    #[test]
+    fn nodes_without_an_environment_look_again_within_seconds_and_not_all_at_once() {
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        assert_eq!(backoff.shortly(0.0), Duration::from_secs(1));
+        assert_eq!(backoff.shortly(1.0), Duration::from_secs(2));
     }
 }

@@ -206,6 +206,8 @@ async fn streams(applier: &mut Applier, identity: &Identity, endpoints: &[Endpoi
                 (wait, format!("the control plane sent this node away for a while: {why}"))
             }
             End::Refused(why) => (backoff.slowly(random), why),
+            // Whoever applies the first policy of an environment waits for the nodes that are there already.
+            End::Nothing(why) => (backoff.shortly(random), why),
         };
         lost(applier, &url, &why, was_connected, &mut told);
         tokio::time::sleep(wait).await;

@@ -43,6 +43,8 @@ pub(super) enum End {
     ComeBack(Duration, String),
     /// What the node says of itself is refused; a sentence.
     Refused(String),
+    /// There is nothing for the node to serve yet; a sentence.
+    Nothing(String),
 }
 
 /// Who says Hello.
@@ -240,7 +242,7 @@ fn end_of(status: &Status) -> End {
     match status.code() {
         Code::Unauthenticated => End::Refused(format!("the control plane does not take this node's token: {message}")),
         Code::PermissionDenied => End::Refused(format!("the control plane does not let this node in: {message}")),
-        Code::NotFound => End::Refused(format!("the control plane has no such environment: {message}")),
+        Code::NotFound => End::Nothing(format!("the control plane has no such environment: {message}")),
         Code::InvalidArgument => {
             End::Refused(format!("the control plane does not understand what this node says of itself: {message}"))
         }

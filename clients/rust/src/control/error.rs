@@ -191,7 +191,7 @@ fn refusal(status: &Status, details: &ErrorDetails) -> Refusal {
         Some("NOT_LIVE") => return Refusal::NotLive,
         Some("ROTATING") => return Refusal::Rotating,
         Some("NO_ASSIGNMENT") => return Refusal::NoAssignment,
-        Some("CONTENDED" | "FELL_BEHIND") => return Refusal::TryAgain,
+        Some("CONTENDED" | "FELL_BEHIND" | "STORE_FULL") => return Refusal::TryAgain,
         _ => {}
     }
     match status.code() {

@@ -83,7 +83,7 @@ fn numbers_follow_the_nodes() {
     assert_eq!(state.refused("b", 2, &holding(2), Vec::new(), true, at(9)), []);
     let told = state.gone("b", 2, at(9));
     assert_eq!(kinds(&told), [Kind::NodeGone, Kind::FleetConverged], "whoever is left serves it");
-    assert_eq!(told[1].message, "1 of 1 nodes in 1 regions serve revision 20, 3s");
+    assert_eq!(told[1].message, "1 of 1 node in 1 region serve revision 20, 3s");
     assert_eq!(regions(&state), [("eu".into(), 0, 0, 0, 1), ("us".into(), 1, 1, 0, 0)]);
     assert_eq!(counted(&state), regions(&state));
 }
