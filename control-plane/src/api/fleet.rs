@@ -32,6 +32,9 @@ use crate::{
 const APART: Duration = Duration::from_millis(200);
 /// How long an assignment is awaited, unless told otherwise.
 const AWAITED: Duration = Duration::from_secs(60);
+/// How long it is waited for somebody to come, where nobody is connected: nodes that were there before their environment
+/// look again within two seconds.
+const ALONE: Duration = Duration::from_secs(5);
 /// Longest time that an assignment is awaited.
 const AWAITED_AT_MOST: Duration = Duration::from_secs(3600);
 /// Most nodes that are told of one by one while an assignment is awaited.
@@ -119,8 +122,9 @@ impl FleetService for FleetApi {
             return Err(no_assignment(why));
         }
         let awaited = if assignment == 0 { present } else { assignment };
-        let deadline = Instant::now() + timeout;
-        let awaiting = Awaiting { changes, awaited, deadline, shown: None, over: false };
+        let now = Instant::now();
+        let (deadline, alone_until) = (now + timeout, now + ALONE.min(timeout));
+        let awaiting = Awaiting { changes, awaited, alone_until, deadline, shown: None, over: false };
         Ok(Response::new(Box::pin(stream::try_unfold(awaiting, Awaiting::next))))
     }
 }
@@ -187,6 +191,8 @@ impl Watching {
 struct Awaiting {
     changes: Changes,
     awaited: u64,
+    /// How long nobody being there is waited out.
+    alone_until: Instant,
     deadline: Instant,
     shown: Option<Progress>,
     over: bool,
@@ -206,7 +212,11 @@ impl Awaiting {
         loop {
             let desired = self.changes.desired();
             let progress = self.changes.fleet.progress(&desired);
-            let verdict = verdict(&progress, self.awaited, Instant::now() >= self.deadline);
+            let now = Instant::now();
+            let verdict = match progress.connected == 0 && now < self.alone_until {
+                true => Verdict::Unspecified,
+                false => verdict(&progress, self.awaited, now >= self.deadline),
+            };
             self.over = verdict != Verdict::Unspecified;
             if self.over || self.shown.as_ref() != Some(&progress) {
                 let message = told(&self.changes.fleet, &desired, &progress, verdict, SystemTime::now());
@@ -215,6 +225,7 @@ impl Awaiting {
             }
             tokio::select! {
                 changed = self.changes.wait() => changed?,
+                () = sleep_until(self.alone_until), if Instant::now() < self.alone_until => {}
                 () = sleep_until(self.deadline) => {}
             }
         }

@@ -126,11 +126,11 @@ impl Fleet {
         fleet.start_plane().await;
         fleet.nodes = (1..=fleet.setup.nodes).map(|number| fleet.node(number)).collect();
         if !fleet.setup.bare {
-            // Before the nodes: of an environment that is not there yet they are sent away for a while.
-            let _ = fleet.apply(&policy(1)).await.done();
             for index in 0..fleet.nodes.len() {
                 fleet.start_node(index).await;
             }
+            // They are sent away until then, and look again.
+            let _ = fleet.apply(&policy(1)).await.done();
             fleet.converged(1).await;
         }
         fleet
