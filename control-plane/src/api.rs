@@ -1,7 +1,8 @@
 //! The operators' API: one file per service, each of them decode -> call -> encode.
 //!
-//! Tokens are checked in front of the services ([`Operators`](crate::auth::Operators)), before a body is read and whatever
-//! the method: there is no method that could forget to.
+//! Tokens are checked in front of the services of policies, keys and events ([`Operators`](crate::auth::Operators)), before a
+//! body is read and whatever the method: there is no method that could forget to. The fleet's service and the nodes' stream,
+//! whose requests are small, check in their methods; a test asks every method there is without a token.
 
 use std::time::SystemTime;
 

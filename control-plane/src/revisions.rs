@@ -67,6 +67,8 @@ pub struct Applying {
     pub message: String,
     /// Whether content that was rolled back may be applied.
     pub again: bool,
+    /// Whether it is assigned although connected nodes do not understand all of it.
+    pub despite_nodes: bool,
     /// W3C trace context; empty: none.
     pub traceparent: String,
     /// Environment and number that it is promoted from, such as `dev/12`; empty: it is not.

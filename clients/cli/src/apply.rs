@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Apply content that was rolled back before.
     #[arg(long)]
     again: bool,
+    /// Assign it although connected nodes do not understand all of it: they ignore what they do not know.
+    #[arg(long)]
+    despite_nodes: bool,
     #[command(flatten)]
     wait: wait::Wait,
     /// Environment; it must be the policy's own, which it is without this.
@@ -116,6 +119,7 @@ async fn ask(
         message: args.message.clone(),
         validate_only,
         again: args.again,
+        despite_nodes: args.despite_nodes,
     };
     client.apply(request).await
 }

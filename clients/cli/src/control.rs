@@ -4,6 +4,7 @@
 use std::{error::Error as _, path::PathBuf};
 
 use switchtower_client::control::{Client, Error, Options, Refusal, Violation, wire::ListEnvironmentsRequest};
+use switchtower_data_plane::sync::check_url;
 
 use crate::output::{self, Exit, Failure};
 
@@ -25,6 +26,9 @@ pub(crate) struct Connection {
     /// Certificates (PEM) to trust instead of the system's.
     #[arg(long, env = "SWITCHTOWER_CA", value_name = "FILE", help_heading = "Control plane")]
     ca: Option<PathBuf>,
+    /// Take http:// to another host: for a control plane behind something that ends TLS.
+    #[arg(long, env = "SWITCHTOWER_PLAINTEXT", help_heading = "Control plane")]
+    plaintext: bool,
     /// Name that is recorded with changes; without it, the token's own.
     #[arg(long, env = "SWITCHTOWER_AUTHOR", value_name = "NAME", help_heading = "Control plane")]
     author: Option<String>,
@@ -41,6 +45,7 @@ pub(crate) struct Environment {
 impl Connection {
     /// Connects.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        check_url(&self.control_plane, self.plaintext).map_err(Failure::usage)?;
         let mut options =
             Options::new(&self.control_plane).user_agent(concat!("switchtower-cli/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = self.token()? {

@@ -150,6 +150,8 @@ struct Sums {
     connected: u64,
     serving: u64,
     refused: u64,
+    /// Seen before, and without a stream.
+    unknown: u64,
     regions: usize,
 }
 
@@ -159,6 +161,7 @@ impl Sums {
             connected: regions.iter().map(|region| region.connected).sum(),
             serving: regions.iter().map(|region| region.serving).sum(),
             refused: regions.iter().map(|region| region.refused).sum(),
+            unknown: regions.iter().map(|region| region.unknown).sum(),
             regions: regions.iter().filter(|region| region.connected > 0 && !region.region.is_empty()).count(),
         }
     }
@@ -181,7 +184,7 @@ fn waited(last: &AwaitAssignmentResponse) -> Waited {
     let sums = Sums::of(&last.regions);
     Waited {
         exit,
-        text: format!("{style}{}{style:#}{}\n", words(last, &sums), reasons(&last.refused)),
+        text: format!("{style}{}{style:#}{}{}\n", words(last, &sums), reasons(&last.refused), unknown(&sums)),
         document: json!({
             "verdict": word,
             "assignment": last.assignment,
@@ -219,6 +222,15 @@ fn words(last: &AwaitAssignmentResponse, sums: &Sums) -> String {
         text.push_str(&format!("; {} refused it", sums.refused));
     }
     text
+}
+
+/// What is not known of, in a sentence's end: nodes that were seen before may serve anything.
+fn unknown(sums: &Sums) -> String {
+    match sums.unknown {
+        0 => String::new(),
+        1 => "; 1 known node is not connected".to_owned(),
+        many => format!("; {many} known nodes are not connected"),
+    }
 }
 
 /// `: a, b and 3 more`, or nothing.

@@ -79,7 +79,7 @@ impl CallOptions {
 }
 
 /// The beginning of a trace. Not sampled: this library records no span that a sampled trace could begin with.
-pub(crate) fn new_trace() -> String {
+fn new_trace() -> String {
     // All zeros is no id.
     format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
 }

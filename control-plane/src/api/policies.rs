@@ -121,9 +121,11 @@ impl Policies {
 impl PolicyService for Policies {
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let (author, doing) = (author(&request)?, doing("apply", &request));
-        let ApplyRequest { environment, items, parent, message, validate_only, again } = request.into_inner();
+        let ApplyRequest { environment, items, parent, message, validate_only, again, despite_nodes } =
+            request.into_inner();
         let (at, traceparent, promoted_from) = (environment.clone(), doing.traceparent(), String::new());
-        let applying = Applying { environment, items, parent, author, message, again, traceparent, promoted_from };
+        let applying =
+            Applying { environment, items, parent, author, message, again, despite_nodes, traceparent, promoted_from };
         let applied = self.applied(applying, validate_only).await;
         self.telemetry.done(&doing, &at, &applied, SystemTime::now());
         Ok(Response::new(applied?))
@@ -186,7 +188,18 @@ impl PolicyService for Policies {
         let promoted_from = format!("{from}/{number}");
         let message = if message.is_empty() { format!("promoted from {promoted_from}") } else { message };
         let (at, traceparent) = (to.clone(), doing.traceparent());
-        let applying = Applying { environment: to, items, parent, author, message, again, traceparent, promoted_from };
+        let despite_nodes = false;
+        let applying = Applying {
+            environment: to,
+            items,
+            parent,
+            author,
+            message,
+            again,
+            despite_nodes,
+            traceparent,
+            promoted_from,
+        };
         let applied = self.applied(applying, validate_only).await;
         self.telemetry.done(&doing, &at, &applied, SystemTime::now());
         Ok(Response::new(PromoteResponse { applied: Some(applied?), number }))

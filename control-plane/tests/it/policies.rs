@@ -183,7 +183,6 @@ async fn what_connected_nodes_do_not_understand_is_not_assigned() {
     let refusals = [
         plane.apply(applying(prod(3), Some(2))).await.unwrap_err(),
         plane.apply(ApplyRequest { validate_only: true, ..applying(prod(3), None) }).await.unwrap_err(),
-        plane.rollback(1).await.unwrap_err(),
         plane.policies().promote(promoting(0, None)).await.unwrap_err(),
     ];
     for refused in refusals {
@@ -194,8 +193,12 @@ async fn what_connected_nodes_do_not_understand_is_not_assigned() {
         assert_eq!(told(&refused, "members"), "Route.max_output_tokens");
     }
     assert_eq!(plane.store.version(), version);
-    // What is there already needs no permission.
+    // What is there already needs no permission, and neither has the way back one.
     assert!(plane.apply(applying(prod(2), None)).await.unwrap().unchanged);
+    assert_eq!(plane.rollback(1).await.unwrap().from, 2);
+    // An operator may insist.
+    let insisting = ApplyRequest { despite_nodes: true, ..applying(prod(3), None) };
+    assert!(plane.apply(insisting).await.unwrap().assignment > 0);
 }
 
 #[tokio::test]

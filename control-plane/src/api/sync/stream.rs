@@ -221,10 +221,12 @@ impl Node {
         let (Answered::Update(plan), as_sent) = self.session.ack(ack.update_id, held, now()) else { return Ok(()) };
         self.landed();
         let odd = format!("it acknowledged assignment {} and holds something else", plan.leads_to.assignment);
+        let mut problem = if as_sent { ack.problem.clone() } else { odd };
         if !ack.ignored.is_empty() {
-            tracing::debug!(node = ?self.presence, ignored = ?ack.ignored, "a node does not know all of a policy");
+            let and = if problem.is_empty() { "" } else { "; " };
+            problem = format!("{problem}{and}it ignores what it does not know: {}", ack.ignored.join(", "));
         }
-        self.presence.acked(held.as_ref(), if as_sent { &ack.problem } else { &odd }, SystemTime::now());
+        self.presence.acked(held.as_ref(), &problem, SystemTime::now());
         Ok(())
     }
 

@@ -69,7 +69,9 @@ async fn of(nodes: usize, effort: &Effort) -> anyhow::Result<Vec<Row>> {
     let (resting, again) = (fleet.rest().await?, plane.door());
     let (mut fleet, back) = resting.connect(&again).await?;
     let left_alone = fleet.is_left_alone_for(WATCHED).await;
-    drop((fleet, plane));
+    fleet.rest().await?;
+    drop(plane);
+    tokio::time::sleep(effort.rest).await;
 
     let pushed = bare_pushes(nodes, bytes, effort).await?;
     let goal = match nodes {
@@ -103,6 +105,9 @@ async fn bare_pushes(nodes: usize, bytes: usize, effort: &Effort) -> anyhow::Res
         let (took, _) = fleet.served_after(run, began).await?;
         tail.push(p99(&took)?);
     }
+    fleet.rest().await?;
+    // Until their sockets are closed: the next need as many.
+    tokio::time::sleep(effort.rest).await;
     Ok(tail)
 }
 
