@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) leads_to: Holding,
     /// Its content.
     pub(crate) content: Content,
-    /// Version from which on it lacks keys. `None`: it lacks none.
+    /// Version from which on it lacks keys, of which there may be none. `None`: it lacks none.
     pub(crate) keys_from: Option<u64>,
 }
 
@@ -181,8 +181,11 @@ impl Session {
             Some(held) if !from_nothing => Content::From(held.revision, held.content),
             _ => Content::Whole,
         };
-        let keys = self.held.map_or(0, |held| held.keys);
-        let keys_from = (keys != leads_to.keys).then_some(if from_nothing { 0 } else { keys });
+        let keys_from = match &self.held {
+            // The keys that it may have are another store's: even that there are none here has to be said.
+            None => Some(0),
+            Some(held) => (held.keys != leads_to.keys).then_some(if from_nothing { 0 } else { held.keys }),
+        };
         Some(Plan { leads_to, content, keys_from })
     }
 

@@ -21,7 +21,8 @@ fn only_what_a_node_lacks_is_sent() {
         let plan = session(held, desired, start).plan(start);
         assert_eq!(plan.map(|plan| (plan.content, plan.keys_from)), expected, "{held:?} {desired:?}");
     };
-    check(None, holding(1, 1, 0), Some((Content::Whole, None)));
+    // What it may have of another store must go, even where there are no keys yet.
+    check(None, holding(1, 1, 0), Some((Content::Whole, Some(0))));
     check(None, holding(1, 1, 9), Some((Content::Whole, Some(0))));
     check(Some(holding(5, 1, 9)), holding(5, 1, 9), None);
     check(Some(holding(4, 1, 9)), holding(5, 1, 9), Some((Content::Held, None)));
@@ -204,10 +205,10 @@ impl Node {
             Content::Held => assert_eq!(self.held.map(|held| held.content), Some(plan.leads_to.content)),
             Content::Whole => {}
         }
-        let keys = self.held.map_or(0, |held| held.keys);
-        match plan.keys_from {
-            Some(from) => assert!(from <= keys && plan.leads_to.keys > keys),
-            None => assert_eq!(plan.leads_to.keys, keys),
+        match (plan.keys_from, self.held.map(|held| held.keys)) {
+            (from, None) => assert_eq!(from, Some(0), "it may have another store's"),
+            (Some(from), Some(keys)) => assert!(from <= keys && plan.leads_to.keys > keys),
+            (None, Some(keys)) => assert_eq!(plan.leads_to.keys, keys),
         }
         self.sent = Some((session.send(plan, now), plan));
     }
