@@ -3,7 +3,7 @@
 //!
 //! One file holds all of one generation (content, assignment, keys), because two files could be of two moments. Two
 //! generations are kept: the one that serves, and the one that served well before it, for the case that the newer is
-//! damaged or ends the process. A revocation goes into both, so that falling back revives no key.
+//! damaged or ends the process. The end of a key goes into both, so that falling back revives no key.
 //!
 //! A disk that takes nothing costs the next restart, never what serves: what could not be written is tried again, the
 //! old files stay whole, and the problem is told wherever the node tells its state.
@@ -52,8 +52,8 @@ pub struct LastKnownGood {
     number: u64,
     pending: Option<Pending>,
     quarantined: Vec<Digest>,
-    /// How many revocations both files are known to hold.
-    revocations: usize,
+    /// Keys whose ends both files are known to hold.
+    ended: Keys,
     /// What is to be on disk and is not.
     unwritten: Option<Generation>,
 }
@@ -82,7 +82,7 @@ pub struct Candidate {
 pub struct Found {
     /// What may be served, the newest first.
     pub candidates: Vec<Candidate>,
-    /// The keys: those of the newest file, with what any file knows as revoked.
+    /// The keys: those of the newest file, ended as any file knows it.
     pub keys: Keys,
     /// Whether there is a newer one than the first candidate: it is damaged, or in quarantine.
     pub reverted: bool,
@@ -122,7 +122,7 @@ impl LastKnownGood {
             number: 0,
             pending,
             quarantined,
-            revocations: 0,
+            ended: Keys::default(),
             unwritten: None,
         };
         this.quarantine(&mut found.problems);
@@ -166,7 +166,7 @@ impl LastKnownGood {
             self.number = self.number.max(newest.place.number);
             let others = read.iter().skip(1);
             let keys = newest.generation.keys.clone();
-            found.keys = others.fold(keys, |keys, other| keys.revoked_as_in(&other.generation.keys).0);
+            found.keys = others.fold(keys, |keys, other| keys.ended_as_in(&other.generation.keys).0);
         }
         let quarantined = |candidate: &Candidate| self.quarantined.contains(&candidate.place.digest);
         // Which of two a damaged file was cannot be told: whoever asks is told of the worse.
@@ -275,7 +275,7 @@ impl LastKnownGood {
         durable::replace(&self.folder, FILES[place.file], &bytes)?;
         self.serving = Some(place);
         self.number = self.number.max(place.number);
-        self.revoke_in(1 - place.file, &generation.keys)
+        self.end_in(1 - place.file, &generation.keys)
     }
 
     /// Where a content goes: to itself, if only keys or numbers changed; over what serves, if that was never proven,
@@ -290,22 +290,25 @@ impl LastKnownGood {
         }
     }
 
-    /// Writes revocations that the other file does not know into it.
-    fn revoke_in(&mut self, file: usize, keys: &Keys) -> io::Result<()> {
-        // None is ever taken back, so as many are the same.
-        let revocations = keys.records().filter(|record| record.revoked_at.is_some()).count();
-        if revocations == self.revocations {
+    /// Writes the ends of keys that the other file does not know into it.
+    fn end_in(&mut self, file: usize, keys: &Keys) -> io::Result<()> {
+        if keys.end_as(&self.ended) {
             return Ok(());
         }
-        // A file that is damaged lets nobody in.
-        if let Ok(Some(Candidate { mut generation, place })) = self.read(file) {
-            let (revoked, changed) = generation.keys.revoked_as_in(keys);
-            if changed {
-                generation.keys = revoked;
-                durable::replace(&self.folder, FILES[file], &file::write(&generation, place.number))?;
+        match self.read(file) {
+            Ok(Some(Candidate { mut generation, place })) => {
+                let (ended, changed) = generation.keys.ended_as_in(keys);
+                if changed {
+                    generation.keys = ended;
+                    durable::replace(&self.folder, FILES[file], &file::write(&generation, place.number))?;
+                }
             }
+            Ok(None) => {}
+            // A file that is damaged lets nobody in. One that only cannot be read now is there again later.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(error) => return Err(error),
         }
-        self.revocations = revocations;
+        self.ended = keys.clone();
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A generation by its number, which is its content's too. A key `X!` is revoked.
+/// A generation by its number, which is its content's too. A key `X!` is revoked, a key `X<` expires.
 fn generation(number: u8, keys: &str) -> Generation {
     let items = vec![Item { kind: "route".to_owned(), name: "r".to_owned(), body: vec![number].into() }];
     let served = Served {
@@ -17,7 +17,8 @@ fn generation(number: u8, keys: &str) -> Generation {
         items: items.into(),
     };
     let keys = keys.split_whitespace().map(|key| KeyRecord {
-        id: key.trim_end_matches('!').to_owned(),
+        id: key.trim_end_matches(['!', '<']).to_owned(),
+        expires_at: key.ends_with('<').then(prost_types::Timestamp::default),
         revoked_at: key.ends_with('!').then(prost_types::Timestamp::default),
         ..KeyRecord::default()
     });
@@ -45,9 +46,10 @@ fn take_well(kept: &mut LastKnownGood, number: u8) {
 }
 
 fn keys(found: &Found) -> String {
-    let told = found.keys.records().map(|record| match record.revoked_at {
-        Some(_) => format!("{}!", record.id),
-        None => record.id.clone(),
+    let told = found.keys.records().map(|record| match (record.revoked_at, record.expires_at) {
+        (Some(_), _) => format!("{}!", record.id),
+        (None, Some(_)) => format!("{}<", record.id),
+        (None, None) => record.id.clone(),
     });
     told.collect::<Vec<_>>().join(" ")
 }
@@ -183,7 +185,7 @@ fn only_an_end_while_a_content_is_young_counts() {
 }
 
 #[test]
-fn a_revocation_is_in_both_generations() {
+fn the_end_of_a_key_is_in_both_generations() {
     let folder = tempfile::tempdir().unwrap();
     let (mut kept, _) = open(&folder);
     let mut keep = |number: u8, text: &str| {
@@ -197,11 +199,34 @@ fn a_revocation_is_in_both_generations() {
     // With the same content, and with another.
     keep(2, "a! b c");
     keep(3, "a! b! c");
+    // A rotation, which is no revocation.
+    keep(3, "a! b! c< d");
     drop(kept);
     assert_eq!(assignments(&open(&folder).1), [3, 2]);
     fs::write(folder.path().join(FILES[0]), "damaged").unwrap();
     let (_, found) = open(&folder);
-    assert_eq!((assignments(&found), keys(&found).as_str()), (vec![2], "a! b! c"));
+    assert_eq!((assignments(&found), keys(&found).as_str()), (vec![2], "a! b! c<"));
+}
+
+#[test]
+fn a_generation_that_cannot_be_read_now_learns_of_the_end_of_a_key_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut kept, _) = open(&folder);
+    for number in 1..=2 {
+        kept.keep(generation(number, "a")).unwrap();
+        kept.proven(generation(number, "").served.digest).unwrap();
+    }
+    let (older, aside) = (folder.path().join(FILES[0]), folder.path().join("aside"));
+    // A folder can be opened and not read: the file is not damaged.
+    fs::rename(&older, &aside).unwrap();
+    fs::create_dir(&older).unwrap();
+    assert!(kept.keep(generation(2, "a!")).is_err());
+    fs::remove_dir(&older).unwrap();
+    fs::rename(&aside, &older).unwrap();
+    kept.write_again().unwrap();
+    drop(kept);
+    fs::write(folder.path().join(FILES[1]), "damaged").unwrap();
+    assert_eq!(keys(&open(&folder).1), "a!");
 }
 
 #[test]

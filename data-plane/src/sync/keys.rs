@@ -1,11 +1,13 @@
 //! The keys that the control plane sent: every record up to a version, and above all every revocation.
 //!
 //! Whatever an update, another epoch or an older file says, a key that was once known as revoked stays revoked: a store
-//! that was restored from a copy, or a replay, must not let anybody in whom someone has locked out.
+//! that was restored from a copy, or a replay, must not let anybody in whom someone has locked out. For the same reason a
+//! key never expires later than was once known: a rotation ends the old key so.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
+use prost_types::Timestamp;
 use switchtower_keys::{ID_LEN, Record};
 use switchtower_proto::sync::v1;
 
@@ -63,22 +65,41 @@ impl Keys {
             let hash = Bytes::copy_from_slice(&record.hash);
             put(&mut records, v1::KeyRecord { hash, ..record.clone() });
         }
-        for revoked in self.records.values().filter(|record| record.revoked_at.is_some()) {
-            put(&mut records, revoked.clone());
+        for known in self.records.values() {
+            end(&mut records, known);
         }
         Ok(Some(Keys { epoch: epoch.to_owned(), version: delta.to_version, records: Arc::new(records) }))
     }
 
-    /// These keys with every revocation that `others` know. Gives whether that changed anything: a key of ours that they
-    /// know as revoked. Those of theirs that are unknown here are taken as well.
+    /// What is left where the store of this epoch has no keys: the revocations.
     #[must_use]
-    pub fn revoked_as_in(&self, others: &Keys) -> (Keys, bool) {
+    pub(super) fn none_of(&self, epoch: &str) -> Keys {
+        let revoked = self.records.iter().filter(|(_, record)| record.revoked_at.is_some());
+        let records = revoked.map(|(id, record)| (id.clone(), record.clone())).collect();
+        Keys { epoch: epoch.to_owned(), version: 0, records: Arc::new(records) }
+    }
+
+    /// These keys with every end that `others` know: their revocations, those of unknown keys too, and where they expire
+    /// earlier, that. Gives whether this changed anything.
+    #[must_use]
+    pub fn ended_as_in(&self, others: &Keys) -> (Keys, bool) {
         let mut records = (*self.records).clone();
         let mut changed = false;
-        for record in others.records().filter(|record| record.revoked_at.is_some()) {
-            changed |= put(&mut records, record.clone());
+        for known in others.records() {
+            changed |= end(&mut records, known);
         }
         (Keys { records: Arc::new(records), ..self.clone() }, changed)
+    }
+
+    /// Whether the same keys end at the same times.
+    #[must_use]
+    pub fn end_as(&self, others: &Keys) -> bool {
+        self.ends().eq(others.ends())
+    }
+
+    fn ends(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<Timestamp>)> {
+        let ends = self.records().map(|record| (record.id.as_str(), record.expires_at, record.revoked_at));
+        ends.filter(|(_, expires, revoked)| expires.is_some() || revoked.is_some())
     }
 
     /// The records as the keyring takes them, and what is wrong with the others: they let nobody in.
@@ -98,20 +119,36 @@ impl Keys {
     }
 }
 
-/// Puts a record, which stays revoked if it was. Gives whether anything changed.
-fn put(records: &mut BTreeMap<String, v1::KeyRecord>, mut record: v1::KeyRecord) -> bool {
-    match records.get(&record.id) {
-        Some(known) if known.revoked_at.is_some() => {
-            record.revoked_at = known.revoked_at;
-            if *known == record {
-                return false;
-            }
-        }
-        Some(known) if *known == record => return false,
-        _ => {}
+/// Puts a record, which ends no later than it was known to.
+fn put(records: &mut BTreeMap<String, v1::KeyRecord>, mut record: v1::KeyRecord) {
+    if let Some(known) = records.get(&record.id) {
+        (record.expires_at, record.revoked_at) = ends(&record, known);
     }
     records.insert(record.id.clone(), record);
-    true
+}
+
+/// Ends a key as it is known to end elsewhere. What is revoked there and unknown here is taken, so that nothing older lets
+/// it in later. Gives whether anything changed.
+fn end(records: &mut BTreeMap<String, v1::KeyRecord>, known: &v1::KeyRecord) -> bool {
+    let Some(record) = records.get_mut(&known.id) else {
+        let revoked = known.revoked_at.is_some();
+        if revoked {
+            records.insert(known.id.clone(), known.clone());
+        }
+        return revoked;
+    };
+    let ends = ends(record, known);
+    let changed = ends != (record.expires_at, record.revoked_at);
+    (record.expires_at, record.revoked_at) = ends;
+    changed
+}
+
+/// When a key of two records expires and was revoked. A rotation ends a key by its expiry, and none is ever put off: the
+/// earlier one holds. Of two revocations the one that was known first is told.
+fn ends(record: &v1::KeyRecord, known: &v1::KeyRecord) -> (Option<Timestamp>, Option<Timestamp>) {
+    let order = |at: &Timestamp| (at.seconds, at.nanos);
+    let expires = [record.expires_at, known.expires_at].into_iter().flatten().min_by_key(order);
+    (expires, known.revoked_at.or(record.revoked_at))
 }
 
 fn read(record: &v1::KeyRecord) -> Option<Record> {
@@ -133,12 +170,18 @@ fn read(record: &v1::KeyRecord) -> Option<Record> {
 mod tests {
     use super::*;
 
+    /// `X`, or `X!`, which is revoked, or `X<5`, which expires at 5.
     fn record(text: &str) -> v1::KeyRecord {
-        let (id, revoked) = match text.strip_suffix('!') {
-            Some(id) => (id, Some(prost_types::Timestamp { seconds: 7, nanos: 0 })),
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let (text, revoked_at) = match text.strip_suffix('!') {
+            Some(text) => (text, Some(at(7))),
             None => (text, None),
         };
-        v1::KeyRecord { id: id.to_owned(), revoked_at: revoked, ..v1::KeyRecord::default() }
+        let (id, expires_at) = match text.split_once('<') {
+            Some((id, seconds)) => (id, Some(at(seconds.parse().unwrap()))),
+            None => (text, None),
+        };
+        v1::KeyRecord { id: id.to_owned(), expires_at, revoked_at, ..v1::KeyRecord::default() }
     }
 
     fn keys(epoch: &str, version: u64, text: &str) -> Keys {
@@ -148,7 +191,8 @@ mod tests {
     fn told(keys: &Keys) -> String {
         let names = keys.records().map(|record| {
             let mark = if record.revoked_at.is_some() { "!" } else { "" };
-            format!("{}{mark}", record.id)
+            let expires = record.expires_at.map(|at| format!("<{}", at.seconds)).unwrap_or_default();
+            format!("{}{expires}{mark}", record.id)
         });
         names.collect::<Vec<_>>().join(" ")
     }
@@ -184,20 +228,26 @@ mod tests {
         check(("e", 4, "a b!"), ("f", 0, 1, "a b"), Ok(Some("a b!")));
         check(("e", 4, "a b!"), ("f", 0, 0, ""), Ok(Some("b!")));
         check(("e", 4, "a b!"), ("f", 4, 5, "a"), Err(()));
+        // A store that was restored from a copy does not know that a key was rotated.
+        check(("e", 4, "a<5 b<5"), ("f", 0, 1, "a b<9"), Ok(Some("a<5 b<5")));
+        check(("e", 4, "a<9"), ("e", 4, 5, "a<5"), Ok(Some("a<5")));
         // Twice in one change.
         check(("e", 4, "a"), ("e", 4, 5, "b! b"), Ok(Some("a b!")));
     }
 
     #[test]
-    fn an_older_generation_takes_the_newer_ones_revocations() {
+    fn an_older_generation_takes_the_ends_that_the_newer_knows() {
         let check = |ours: &str, theirs: &str, expected: (&str, bool)| {
-            let (keys, changed) = keys("e", 1, ours).revoked_as_in(&keys("f", 9, theirs));
+            let (keys, changed) = keys("e", 1, ours).ended_as_in(&keys("f", 9, theirs));
             assert_eq!((told(&keys).as_str(), changed, keys.version), (expected.0, expected.1, 1));
         };
         check("a b", "a! b", ("a! b", true));
         check("a! b", "a b", ("a! b", false));
         check("a", "a b!", ("a b!", true));
         check("a!", "a!", ("a!", false));
+        // A rotation.
+        check("a b<9 c<5", "a<5 b<5 c", ("a<5 b<5 c<5", true));
+        check("a<5", "a<9 d<9", ("a<5", false));
     }
 
     #[test]

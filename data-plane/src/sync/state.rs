@@ -113,7 +113,7 @@ impl State {
             Ok(addressed) => addressed,
             Err(refusal) => return refused(refusal),
         };
-        let keys = match body.keys.as_ref().map(|delta| self.keys.after(epoch, delta)).transpose() {
+        let sent = match body.keys.as_ref().map(|delta| self.keys.after(epoch, delta)).transpose() {
             Ok(keys) => keys.flatten(),
             Err(why) => return refused(Refusal::damaged(why)),
         };
@@ -122,7 +122,9 @@ impl State {
             Ok(None) => Decision::AlreadyHeld,
             Err(refusal) => Decision::Refuse(refusal),
         };
-        Judged { keys, policy }
+        // Whoever follows a store has its keys: those of another do not live on because this one says nothing of them.
+        let foreign = body.keys.is_none() && self.keys.epoch != epoch && !matches!(policy, Decision::Refuse(_));
+        Judged { keys: sent.or_else(|| foreign.then(|| self.keys.none_of(epoch))), policy }
     }
 
     /// The assignment, if it is one and for this node.

@@ -121,6 +121,28 @@ fn keys_hold_whatever_becomes_of_the_policy_beside_them() {
     assert!(matches!(gap.policy, Decision::Refuse(Refusal { transient: true, .. })) && gap.keys.is_none());
 }
 
+#[test]
+fn the_keys_of_another_store_end_with_the_first_update_of_this_one() {
+    let record = |id: &str, revoked_at| KeyRecord { id: id.to_owned(), revoked_at, ..KeyRecord::default() };
+    let check = |held_epoch: &str, body: UpdateBody, expected: Option<&[&str]>| {
+        let revoked = Some(prost_types::Timestamp::default());
+        let mut state = state(Some(served(3, "ab")));
+        state.keys = Keys::kept(held_epoch.to_owned(), 9, vec![record("a", None), record("b", revoked)]);
+        let keys = state.judge(&body, EPOCH).keys;
+        let told = keys.as_ref().map(|keys| {
+            assert_eq!((keys.epoch.as_str(), keys.version), (EPOCH, 0));
+            keys.records().map(|record| record.id.as_str()).collect::<Vec<_>>()
+        });
+        assert_eq!(told.as_deref(), expected);
+    };
+    let none = KeysDelta { from_version: 0, to_version: 0, put: Vec::new() };
+    check("e0", UpdateBody { keys: Some(none), ..update(4, "ab", None) }, Some(&["b"]));
+    check("e0", update(4, "ab", None), Some(&["b"]));
+    check("e0", update(3, "ab", None), Some(&["b"]));
+    check("e0", update(4, "q", Some(from("", "q"))), None);
+    check(EPOCH, update(4, "ab", None), None);
+}
+
 /// A step of what the control plane did before: assignment, content, which keys are revoked.
 #[derive(Clone, Debug)]
 struct Step {
