@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
 use switchtower_control_plane::{
-    api,
+    api::{self, fleet::FleetApi, sync::Allow},
     auth::{Operators, Tokens},
+    desired::Cells,
     events::Events,
+    fleet::Fleet,
     keys::Keys,
     revisions::{CannotRead, Readers, Revisions},
     store::Store,
@@ -60,6 +63,7 @@ pub(crate) struct Plane {
     pub(crate) keys: Keys,
     pub(crate) ending: CancellationToken,
     tokens: Arc<Tokens>,
+    fleet: FleetApi,
 }
 
 pub(crate) type Called = InterceptedService<Routes, Bearer>;
@@ -80,14 +84,22 @@ impl Plane {
         let shared = Arc::new(Shared::default());
         let store: Arc<dyn Store> = shared.clone();
         let tokens = Tokens::read(format!("ann:{ANN}").as_bytes(), format!("fleet:{FLEET}").as_bytes()).unwrap();
+        let (tokens, ending) = (Arc::new(tokens), CancellationToken::new());
+        let events = Arc::new(Events::of(&*store).await.unwrap());
+        let told = Box::new(|_: &str, _| {});
+        let fleet = Fleet::of(store.clone(), events.clone(), told, SystemTime::now()).await.unwrap();
+        let operators = tokens.clone();
+        let allow: Allow = Arc::new(move |metadata| operators.operator(metadata).map(drop));
+        let cells = Arc::new(Cells::new(store.clone()));
         Plane {
-            events: Arc::new(Events::of(&*store).await.unwrap()),
+            fleet: FleetApi::new(cells, fleet, allow, ending.clone()),
+            events,
             revisions: Revisions::of(store.clone()),
             keys: Keys::of(store, Arc::new(Peppers::first(Pepper::new(PEPPER)))),
             store: shared,
             nodes: Arc::default(),
-            ending: CancellationToken::new(),
-            tokens: Arc::new(tokens),
+            ending,
+            tokens,
         }
     }
 
@@ -109,6 +121,7 @@ impl Plane {
         Routes::new(policies.service(self.operators()))
             .add_service(keys.service(self.operators()))
             .add_service(events.service(self.operators()))
+            .add_service(self.fleet.clone().into_server())
     }
 
     pub(crate) fn policies(&self) -> PolicyServiceClient<Called> {
