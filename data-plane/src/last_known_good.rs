@@ -24,6 +24,9 @@ use std::{
 use self::marks::Pending;
 use crate::sync::{Digest, Keys, Served};
 
+/// How whoever knows better lifts a quarantine.
+pub const LIFTED_BY: &str = "to lift it, remove the file `quarantined` in the node's data folder and restart the node";
+
 /// The two generations' files. Which one is the newer stands in them.
 const FILES: [&str; 2] = ["last-known-good.1", "last-known-good.2"];
 
@@ -125,16 +128,28 @@ impl LastKnownGood {
             ended: Keys::default(),
             unwritten: None,
         };
-        this.quarantine(&mut found.problems);
         this.find(environment, &mut found);
         Ok((this, found))
     }
 
-    /// A content whose taking began too often without an end goes into quarantine.
-    fn quarantine(&mut self, problems: &mut Vec<String>) {
+    /// A content that ended the process too often goes into quarantine, unless it is all that there is to serve: nothing
+    /// is worse than a content that may be innocent.
+    fn quarantine(&mut self, read: &[Candidate], problems: &mut Vec<String>) {
+        let is_left = |quarantined: &[Digest]| read.iter().any(|there| !quarantined.contains(&there.place.digest));
+        if !read.is_empty() && !is_left(&self.quarantined) {
+            let last = read[0].place.digest;
+            self.quarantined.retain(|digest| *digest != last);
+            problems.push(format!("content {} is in quarantine, and all that there is to serve", hex::encode(last)));
+        }
         let Some(pending) = self.pending.filter(|pending| pending.is_too_often()) else { return };
         let digest = hex::encode(pending.digest);
-        problems.push(format!("the process ended {} times while it took content {digest}", pending.count));
+        let ended = format!("the process ended {} times while it took content {digest}", pending.ends());
+        let with_it: Vec<Digest> = self.quarantined.iter().copied().chain([pending.digest]).collect();
+        if is_left(&self.quarantined) && !is_left(&with_it) {
+            problems.push(format!("{ended}, which is all that there is to serve, so it is served again"));
+            return;
+        }
+        problems.push(format!("{ended}, so it is in quarantine; {LIFTED_BY}"));
         let written = marks::quarantine(&self.folder, self.build, &mut self.quarantined, pending.digest);
         // Without the first the mark must stay, which says the same at the next start.
         if let Err(error) = written.and_then(|()| self.ended()) {
@@ -168,6 +183,7 @@ impl LastKnownGood {
             let keys = newest.generation.keys.clone();
             found.keys = others.fold(keys, |keys, other| keys.ended_as_in(&other.generation.keys).0);
         }
+        self.quarantine(&read, &mut found.problems);
         let quarantined = |candidate: &Candidate| self.quarantined.contains(&candidate.place.digest);
         // Which of two a damaged file was cannot be told: whoever asks is told of the worse.
         found.reverted = damaged || read.first().is_some_and(quarantined);
@@ -196,27 +212,45 @@ impl LastKnownGood {
     /// # Errors
     /// It could not be written down.
     pub fn begin(&mut self, digest: Digest) -> io::Result<()> {
-        let before = self.pending.filter(|pending| pending.digest == digest);
-        let pending = Pending { digest, count: before.map_or(0, |pending| pending.count).saturating_add(1) };
+        let pending = Pending::next(self.pending, digest);
+        self.pending = Some(pending);
+        pending.write(&self.folder)
+    }
+
+    /// The content that was being taken serves. Until it is proven, an end of the process counts against it, but less: it
+    /// may as well come from outside.
+    ///
+    /// # Errors
+    /// It could not be written down: an end counts as one before.
+    pub fn serves(&mut self, digest: Digest) -> io::Result<()> {
+        let Some(pending) = self.pending.filter(|pending| pending.digest == digest) else { return Ok(()) };
+        let pending = pending.serving();
         self.pending = Some(pending);
         pending.write(&self.folder)
     }
 
     /// What was kept is about to be compiled and served. A content that has served well before is not counted, whatever
-    /// ends the process now; one that did not is, and so is one that is fallen back to.
+    /// ends the process now, and also where it is fallen back to; one that did not is.
     ///
     /// # Errors
     /// It could not be written down.
-    pub fn begin_kept(&mut self, candidate: &Candidate, reverted: bool) -> io::Result<()> {
-        match candidate.place.proven && !reverted {
+    pub fn begin_kept(&mut self, candidate: &Candidate) -> io::Result<()> {
+        match candidate.place.proven {
             true => Ok(()),
             false => self.begin(candidate.place.digest),
         }
     }
 
     /// What was kept serves.
-    pub fn serves_kept(&mut self, candidate: &Candidate) {
+    ///
+    /// # Errors
+    /// As [`LastKnownGood::serves`].
+    pub fn serves_kept(&mut self, candidate: &Candidate) -> io::Result<()> {
         self.serving = Some(candidate.place);
+        match candidate.place.proven {
+            true => Ok(()),
+            false => self.serves(candidate.place.digest),
+        }
     }
 
     /// A content has served for a while.

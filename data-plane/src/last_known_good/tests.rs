@@ -37,6 +37,7 @@ fn assignments(found: &Found) -> Vec<u64> {
 fn take(kept: &mut LastKnownGood, number: u8) {
     let generation = generation(number, "");
     kept.begin(generation.served.digest).unwrap();
+    kept.serves(generation.served.digest).unwrap();
     kept.keep(generation).unwrap();
 }
 
@@ -57,8 +58,8 @@ fn keys(found: &Found) -> String {
 /// What a start does with the newest, up to the moment at which a crash may come.
 fn serve(kept: &mut LastKnownGood, found: &Found) -> u64 {
     let newest = &found.candidates[0];
-    kept.begin_kept(newest, found.reverted).unwrap();
-    kept.serves_kept(newest);
+    kept.begin_kept(newest).unwrap();
+    kept.serves_kept(newest).unwrap();
     newest.generation.served.assignment
 }
 
@@ -126,21 +127,26 @@ fn a_damaged_file_is_passed_over() {
 }
 
 #[test]
-fn what_ended_the_process_twice_is_not_served_a_third_time() {
+fn what_ended_the_process_often_while_it_served_is_not_served_again() {
     let folder = tempfile::tempdir().unwrap();
     let (mut kept, _) = open(&folder);
     take_well(&mut kept, 1);
     take(&mut kept, 2);
     drop(kept);
-    // It may have been chance: it is served again.
-    let (mut kept, found) = open(&folder);
-    assert_eq!((serve(&mut kept, &found), found.reverted), (2, false));
-    drop(kept);
+    // It may have been chance, or somebody outside: it is served again.
+    for _ in 0..3 {
+        let (mut kept, found) = open(&folder);
+        assert_eq!((serve(&mut kept, &found), found.reverted), (2, false));
+    }
     let poison = generation(2, "").served.digest;
     for _ in 0..2 {
         let (mut kept, found) = open(&folder);
         assert_eq!((serve(&mut kept, &found), found.reverted, kept.quarantined()), (1, true, &[poison][..]));
-        kept.ended().unwrap();
+        // What is fallen back to has served well, and does not count, whatever ends the process.
+    }
+    for _ in 0..5 {
+        let (mut kept, found) = open(&folder);
+        assert_eq!(serve(&mut kept, &found), 1);
     }
     // Another program may be mended.
     let (_, found) = LastKnownGood::open(folder.path(), "test", "another build").unwrap();
@@ -162,6 +168,32 @@ fn what_ends_the_process_before_it_serves_is_counted_too() {
         assert_eq!((serve(&mut kept, &found), found.reverted), (1, false));
     }
     assert_eq!(kept.quarantined(), [poison]);
+}
+
+#[test]
+fn the_last_that_there_is_to_serve_is_never_quarantined() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut kept, _) = open(&folder);
+    take(&mut kept, 1);
+    drop(kept);
+    for _ in 0..9 {
+        let (mut kept, found) = open(&folder);
+        assert_eq!((serve(&mut kept, &found), kept.quarantined().len()), (1, 0), "{found:?}");
+    }
+    // Also when it came to be the last in quarantine.
+    let (mut kept, found) = open(&folder);
+    serve(&mut kept, &found);
+    kept.proven(generation(1, "").served.digest).unwrap();
+    take(&mut kept, 2);
+    drop(kept);
+    for _ in 0..4 {
+        let (mut kept, found) = open(&folder);
+        serve(&mut kept, &found);
+    }
+    assert_eq!(open(&folder).0.quarantined(), [generation(2, "").served.digest]);
+    fs::write(folder.path().join(FILES[0]), "damaged").unwrap();
+    let (mut kept, found) = open(&folder);
+    assert_eq!((serve(&mut kept, &found), kept.quarantined().len()), (2, 0), "{found:?}");
 }
 
 #[test]

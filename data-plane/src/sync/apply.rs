@@ -136,6 +136,10 @@ impl Applier {
         }
         let Ready { compiled, ignored } = compiled?;
         let took = self.serve(served, compiled, &ignored, arrived, traceparent);
+        if another {
+            // What cannot be marked as served counts as an end before, at worst.
+            let _ = self.with_disk(move |kept| kept.serves(digest)).await;
+        }
         let kept = self.keep().await;
         // The disk's problem with the file is the one that matters; with the mark, what it would have guarded against.
         let problem = kept.or_else(|| marked.err().map(|error| format!("a crash would not be counted: {error}")));

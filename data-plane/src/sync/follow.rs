@@ -26,7 +26,7 @@ use super::{
 use crate::{
     infer::Node,
     keys,
-    last_known_good::{Candidate, Found, LastKnownGood},
+    last_known_good::{Candidate, Found, LIFTED_BY, LastKnownGood},
     source,
 };
 
@@ -95,11 +95,14 @@ impl Sync {
         self.applier.ring.take(&keys);
         self.applier.state.keys = keys;
         for candidate in candidates {
-            match self.begin_with(candidate, reverted).await {
+            match self.begin_with(candidate).await {
                 Ok(()) => break,
                 Err(problem) => problems.push(problem),
             }
             reverted = true;
+        }
+        for digest in &self.applier.status.now().quarantined {
+            tracing::warn!(digest, "a content is in quarantine, and not taken; {LIFTED_BY}");
         }
         for problem in &problems {
             tracing::error!("last known good: {problem}");
@@ -113,10 +116,10 @@ impl Sync {
         self.applier.status.set(|seen| (seen.boot, seen.problems) = (boot, problems));
     }
 
-    async fn begin_with(&mut self, candidate: Candidate, reverted: bool) -> Result<(), String> {
+    async fn begin_with(&mut self, candidate: Candidate) -> Result<(), String> {
         let served = candidate.generation.served.clone();
         let (marked, candidate) =
-            with_disk(&self.applier.kept, move |kept| Ok((kept.begin_kept(&candidate, reverted), candidate)))
+            with_disk(&self.applier.kept, move |kept| Ok((kept.begin_kept(&candidate), candidate)))
                 .await
                 .map_err(|error| error.to_string())?;
         if let Err(error) = marked {
@@ -128,12 +131,8 @@ impl Sync {
         let problem = match compiled {
             Ok(Ok(ready)) => {
                 self.applier.serve_kept(served, ready);
-                // It only notes where it is; there is nothing that could fail.
-                let _ = with_disk(&self.applier.kept, move |kept| {
-                    kept.serves_kept(&candidate);
-                    Ok(())
-                })
-                .await;
+                // What cannot be marked as served counts as an end before, at worst.
+                let _ = with_disk(&self.applier.kept, move |kept| kept.serves_kept(&candidate)).await;
                 self.applier.proving.send_replace(Some(digest));
                 return Ok(());
             }

@@ -15,6 +15,7 @@ use switchtower_proto::{
 };
 
 use super::keys::Keys;
+use crate::last_known_good::LIFTED_BY;
 
 /// SHA-256 over a content's items.
 pub type Digest = [u8; 32];
@@ -164,7 +165,7 @@ impl State {
             }
         }
         if self.quarantined.contains(&digest) {
-            let message = "this process ended twice while it took this content, so it does not take it again";
+            let message = format!("this process ended too often while it took this content; {LIFTED_BY}");
             return Err(Refusal::of("quarantined", message, false));
         }
         Ok(Some(Served {

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use switchtower_keys::rfc3339;
 use switchtower_proto::sync::v1::{self, Held};
 
+use crate::last_known_good::LIFTED_BY;
+
 /// What a node says of its control plane. Nothing here decides whether it is ready: a control plane that is gone must not
 /// take the nodes with it.
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl Status {
             })),
             "last_known_good_problem": seen.disk,
             "quarantined": seen.quarantined,
+            "quarantine_help": (!seen.quarantined.is_empty()).then_some(LIFTED_BY),
             "start_problems": seen.problems,
         })
     }

@@ -83,7 +83,7 @@ pub(crate) struct Due {
 pub(crate) enum Withheld {
     /// The node refused it in this stream.
     Refused,
-    /// It ended the process twice.
+    /// It ended the process too often.
     Quarantined,
 }
 

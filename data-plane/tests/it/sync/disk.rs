@@ -164,7 +164,7 @@ async fn what_ended_the_process_twice_is_told_and_not_taken() {
     running.stop().await;
     // As two processes leave it that ended while they took the second.
     let poison = items::digest(&policy(2));
-    fs::write(data.path().join("pending"), format!("{} 2\n", hex::encode(poison))).unwrap();
+    fs::write(data.path().join("pending"), format!("{} 2 0\n", hex::encode(poison))).unwrap();
 
     let running = node(options(&control.url(), data.path())).await;
     answered(&ask(running.address, &issued).await, 1);
@@ -174,7 +174,9 @@ async fn what_ended_the_process_twice_is_told_and_not_taken() {
     let nack = stream.update(&update(2, None, &policy(2))).await.unwrap_err();
     assert!(!nack.transient && nack.violations[0].code == "quarantined", "{nack:?}");
     answered(&ask(running.address, &issued).await, 1);
-    assert_eq!(ready(&running).await.1["control_plane"]["quarantined"][0].as_str(), Some(&*hex::encode(poison)));
+    let control_plane = &ready(&running).await.1["control_plane"];
+    assert_eq!(control_plane["quarantined"][0].as_str(), Some(&*hex::encode(poison)));
+    assert!(control_plane["quarantine_help"].as_str().unwrap().contains("remove the file `quarantined`"));
     // Another one it takes.
     stream.update(&update(3, None, &policy(3))).await.unwrap();
     answered(&ask(running.address, &issued).await, 3);
