@@ -89,6 +89,10 @@ impl Embedded {
         if !path.try_exists().map_err(|source| FileError::io(path, "looked for", source))? {
             copy::create(path)?;
         }
+        room::take_whole(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => FileError::InUse(path.to_owned()),
+            _ => FileError::io(path, "given the room on the disk that it needs", source),
+        })?;
         Self::open_on(path, room::opener(path), options)
     }
 
@@ -214,7 +218,11 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Arc};
+    use std::{
+        fs,
+        os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        sync::Arc,
+    };
 
     use bytes::Bytes;
     use tempfile::TempDir;
@@ -350,6 +358,48 @@ mod tests {
         let restored = open(&at("restored")).unwrap();
         assert!(restored.get("a").await.unwrap().is_some());
         assert_ne!(restored.epoch(), store.epoch());
+    }
+
+    /// Whether the file has the room that its length says, and is its owner's alone.
+    fn check_room_and_mode(path: &Path) {
+        let metadata = fs::metadata(path).unwrap();
+        assert!(metadata.blocks() * 512 >= metadata.len(), "{} has holes", path.display());
+        assert_eq!(metadata.mode() & 0o777, 0o600, "{}", path.display());
+    }
+
+    #[tokio::test]
+    async fn a_store_a_backup_and_what_is_restored_have_their_room_and_are_the_owner_s_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let store = open(&at("store")).unwrap();
+        check_room_and_mode(&at("store"));
+        put(&store, "a", "1").await.unwrap();
+        store.backup(&at("backup")).await.unwrap();
+        check_room_and_mode(&at("backup"));
+        fs::set_permissions(at("backup"), fs::Permissions::from_mode(0o644)).unwrap();
+        Embedded::restore(&at("backup"), &at("restored")).unwrap();
+        check_room_and_mode(&at("restored"));
+    }
+
+    #[tokio::test]
+    async fn a_copy_with_holes_is_given_its_room_when_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let store = open(&at("store")).unwrap();
+        put(&store, "a", vec![0; 100_000]).await.unwrap();
+        store.close().await;
+        let whole = fs::read(at("store")).unwrap();
+        let sparse = fs::File::options().write(true).create_new(true).mode(0o600).open(at("sparse")).unwrap();
+        sparse.set_len(whole.len() as u64).unwrap();
+        for (number, page) in whole.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
+            sparse.write_all_at(page, number as u64 * 4096).unwrap();
+        }
+        let metadata = sparse.metadata().unwrap();
+        assert!(metadata.blocks() * 512 < metadata.len(), "or nothing is tested");
+        let store = open(&at("sparse")).unwrap();
+        check_room_and_mode(&at("sparse"));
+        assert!(store.get("a").await.unwrap().is_some());
+        assert!(matches!(open(&at("sparse")), Err(FileError::InUse(_))));
     }
 
     #[tokio::test]

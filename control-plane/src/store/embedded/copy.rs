@@ -5,19 +5,20 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aws_lc_rs::rand;
-use redb::{
-    Builder, Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend,
-};
+use redb::{Builder, Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     error::Error as FileError,
     handle::Handle,
     problem::Problem,
+    room::{self, Attached, Room},
     tables::{self, ENTRIES, Head, LEASED},
 };
 use crate::store::Version;
@@ -55,7 +56,7 @@ pub(super) fn restore(backup: &Path, to: &Path) -> Result<(), FileError> {
     })?;
     let epoch = new_epoch(to)?;
     publish(to, |new| {
-        fs::copy(backup, new).map_err(|source| FileError::io(to, "written", source))?;
+        copy(&source, new).map_err(|source| FileError::io(to, "written", source))?;
         let database = open(new).map_err(|error| error.of(backup))?;
         let mut head = tables::head(&database, backup)?;
         (head.epoch, head.backup) = (epoch, false);
@@ -91,11 +92,24 @@ fn fill(new: &Path, work: impl FnOnce(&WriteTransaction) -> Result<(), Problem>)
 }
 
 fn open(path: &Path) -> Result<Database, FileError> {
-    let file = File::options().read(true).write(true).open(path);
-    let file = file.map_err(|source| FileError::io(path, "opened", source))?;
-    let failed = |error: redb::DatabaseError| FileError::database(path, error);
-    let backend = FileBackend::new(file).map_err(failed)?;
-    Builder::new().set_check_integrity_on_open(true).create_with_backend(backend).map_err(failed)
+    let room = room::opener(path)().and_then(|file| Room::new(file, Arc::default()));
+    let room = Attached(Arc::new(room.map_err(|source| FileError::io(path, "opened", source))?));
+    let opened = Builder::new().set_check_integrity_on_open(true).create_with_backend(room);
+    opened.map_err(|error| FileError::database(path, error))
+}
+
+/// Writes every byte: a copy that the file system makes may have holes, or share its room with the backup.
+fn copy(mut from: &File, to: &Path) -> io::Result<()> {
+    let mut to = File::options().write(true).open(to)?;
+    let mut bytes = vec![0; room::STEP];
+    loop {
+        match from.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&bytes[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn change(database: &Database, work: impl FnOnce(&WriteTransaction) -> Result<(), Problem>) -> Result<(), Problem> {
@@ -111,7 +125,9 @@ fn publish(to: &Path, write: impl FnOnce(&Path) -> Result<(), FileError>) -> Res
         return Err(FileError::Exists(to.to_owned()));
     }
     let new = beside(to)?;
-    let published = File::create_new(&new).map_err(failed).and_then(|_| write(&new)).and_then(|()| {
+    // What is kept is nobody else's to read: who is given what, and what keys are compared with.
+    let created = File::options().write(true).create_new(true).mode(0o600).open(&new);
+    let published = created.map_err(failed).and_then(|_| write(&new)).and_then(|()| {
         File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
         fs::hard_link(&new, to).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => FileError::Exists(to.to_owned()),

@@ -8,9 +8,10 @@
 //! still refuse later; what [`super::handle`] does then is right there, too, only slower.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io,
     ops::Bound,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::{
         Arc,
@@ -23,7 +24,10 @@ use redb::{BackendError, StorageBackend, backends::FileBackend};
 use super::handle::Opener;
 
 /// How much is written at once when room is taken or the file is written anew.
-const STEP: usize = 1 << 20;
+pub(super) const STEP: usize = 1 << 20;
+
+/// In what the system counts the room that a file has.
+const BLOCK: u64 = 512;
 
 /// Where the database's file says that it was not closed: which byte, which bit (`recovery_required` in redb's format 3).
 const UNCLEAN: (u64, u8) = (9, 2);
@@ -56,6 +60,30 @@ pub(super) fn opener(path: &Path) -> Opener {
         let file = File::options().read(true).write(true).open(&path)?;
         Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
     })
+}
+
+/// Takes the room that a file has not, although its length says so: it was copied with holes, or made so by a version
+/// before this one. Nothing that is read there changes.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`]: another process has the file. [`io::ErrorKind::StorageFull`]: there is not enough.
+pub(super) fn take_whole(path: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.blocks() * BLOCK >= metadata.len() {
+        return Ok(());
+    }
+    // Whoever has it may write between the two.
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    })?;
+    let mut page = vec![0; STEP];
+    for (from, bytes) in steps(0, metadata.len()) {
+        file.read_exact_at(&mut page[..bytes], from)?;
+        file.write_all_at(&page[..bytes], from)?;
+    }
+    file.sync_data()
 }
 
 impl Room {
