@@ -13,6 +13,7 @@ pub mod events;
 pub mod fleet;
 pub mod keys;
 pub mod layout;
+pub mod listener;
 pub mod revisions;
 pub mod start;
 pub mod store;

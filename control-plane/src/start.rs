@@ -10,7 +10,6 @@ use anyhow::Context;
 use serde_json::json;
 use switchtower_keys::Peppers;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
@@ -24,6 +23,7 @@ use crate::{
     fleet::{Fleet, Which},
     keys::Keys,
     layout,
+    listener::{self, Bounds},
     revisions::Revisions,
     store::{Condition, Lease, Outcome, Store, Transaction},
     telemetry::Telemetry,
@@ -151,7 +151,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let mut server = api::sync::configured(Server::builder());
     if let Some((certificates, key)) = options.tls {
         let identity = Identity::from_pem(certificates, key);
-        server = server.tls_config(ServerTlsConfig::new().identity(identity)).context("the certificate or its key")?;
+        let tls = ServerTlsConfig::new().identity(identity).timeout(listener::FIRST_BYTE);
+        server = server.tls_config(tls).context("the certificate or its key")?;
     }
     let served = server
         .add_service(tonic_health::pb::health_server::HealthServer::new(
@@ -163,7 +164,10 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         .add_service(api::events::Events::of(events.clone(), stop.clone()).service(operators))
         .add_service(api::fleet::FleetApi::new(cells, fleet, allow, stop.clone()).into_server())
         .add_service(sync.into_server())
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            listener::incoming(listener, bounds(), stop.clone()),
+            stop.clone().cancelled_owned(),
+        );
     tasks.spawn(async move {
         if let Err(error) = served.await {
             tracing::error!(error = &error as &dyn std::error::Error, "the server ended");
@@ -235,6 +239,12 @@ impl Shown for Parts {
     }
 }
 
+/// As many connections as are served, or as this process has descriptors for.
+fn bounds() -> Bounds {
+    // Empty where the system has no such file: then nothing is known of a limit.
+    Bounds::default().within(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default())
+}
+
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listening = || {
         let listener = std::net::TcpListener::bind(address)?;
@@ -269,4 +279,52 @@ async fn listed(store: &dyn Store, replica: &str, address: SocketAddr) -> Option
     };
     let put = Transaction::when(condition).put_leased(key, address.to_string(), lease);
     matches!(store.commit(put).await, Ok(Outcome::Committed(_))).then_some(lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use switchtower_keys::Pepper;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::store::Memory;
+
+    async fn plane() -> Running {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let tokens =
+            Tokens::read(&[b"ann:".as_slice(), &[b'a'; 40]].concat(), &[b"node:".as_slice(), &[b'n'; 40]].concat());
+        let options = Options {
+            listen: any,
+            admin_listen: any,
+            tls: None,
+            store: Arc::new(Memory::new()),
+            tokens: Arc::new(tokens.unwrap()),
+            peppers: Arc::new(Peppers::first(Pepper::new([1; 32]))),
+            replica: "a".to_owned(),
+            telemetry: Arc::new(Telemetry::new(None)),
+            drain: Duration::from_secs(60),
+        };
+        start(options).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_without_a_call_do_not_delay_the_end() {
+        let plane = plane().await;
+        let mut silent = TcpStream::connect(plane.address).await.unwrap();
+        let mut begun = TcpStream::connect(plane.address).await.unwrap();
+        begun.write_all(b"PRI * HT").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::timeout(Duration::from_secs(5), plane.stop())
+            .await
+            .expect("it ends before the drain time is over");
+        for stream in [&mut silent, &mut begun] {
+            // What the server says of its settings comes before its end.
+            let mut settings = Vec::new();
+            let ended = stream.read_to_end(&mut settings);
+            assert!(tokio::time::timeout(Duration::from_secs(5), ended).await.is_ok());
+        }
+    }
 }
