@@ -6,8 +6,9 @@
 //!
 //! Kept are digests, and they are compared in constant time, all of them: how long it takes tells nothing of any token.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
+use anyhow::Context;
 use aws_lc_rs::{
     constant_time,
     digest::{SHA256, digest},
@@ -92,6 +93,15 @@ impl Tokens {
         known(&self.fleet, metadata)?;
         Ok(())
     }
+}
+
+/// Whether every user of this machine can read a file.
+///
+/// # Errors
+/// The file is not there, or cannot be looked at.
+pub fn is_open_to_all(path: &Path) -> anyhow::Result<bool> {
+    let metadata = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(metadata.mode() & 0o004 != 0)
 }
 
 /// Lets only operators through, before anything of a request's body is read, and says who it is.
@@ -195,6 +205,8 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use tonic::{Code, metadata::MetadataValue};
 
     use super::*;
@@ -283,6 +295,20 @@ mod tests {
         check(b"# none yet\n", "operators: no token: write a line NAME:TOKEN");
         check(b"\xff", "operators: not UTF-8");
         check(&b"\n".repeat(1001), "operators: 1001 lines, and at most 1000 are allowed");
+    }
+
+    #[test]
+    fn a_file_that_everybody_can_read_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let check = |mode: u32, expected: bool| {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_all(file.path()).unwrap(), expected, "{mode:o}");
+        };
+        check(0o644, true);
+        check(0o604, true);
+        check(0o640, false);
+        check(0o600, false);
+        assert!(is_open_to_all(Path::new("/no/such/file")).is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod keys;
 pub mod layout;
 pub mod listener;
+pub mod peppers;
 pub mod revisions;
 pub mod start;
 pub mod store;

@@ -1,18 +1,18 @@
 //! `switchtower-control-plane`: a control plane as a process.
 
-use std::{fs, path::Path, process::ExitCode, sync::Arc};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, process::ExitCode, sync::Arc, time::SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
 use switchtower_control_plane::{
-    auth::Tokens,
+    auth::{self, Tokens},
     config::{Args, Command, Config},
+    peppers,
     revisions::Revisions,
     start::{Options, start},
     store::{Embedded, embedded},
     telemetry::Telemetry,
 };
-use switchtower_keys::{Pepper, Peppers, random};
 use switchtower_telemetry::{export::Exporter, log};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -79,22 +79,28 @@ fn host() -> String {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("{config}");
-    fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
-    let store = Embedded::open(&config.data.join(STORE), embedded::Options::default())?;
+    folder(&config.data)?;
+    let store = Arc::new(Embedded::open(&config.data.join(STORE), embedded::Options::default())?);
     let tls = match &config.tls {
         Some((certificates, key)) => Some((read(certificates)?, read(key)?)),
         None => None,
     };
+    for file in [&config.operator_tokens, &config.fleet_tokens] {
+        if auth::is_open_to_all(file)? {
+            tracing::warn!(file = %file.display(), "every user of this machine can read these tokens: chmod 600");
+        }
+    }
     let tokens = Tokens::read(&read(&config.operator_tokens)?, &read(&config.fleet_tokens)?);
+    let peppers = peppers::of(&config.pepper, &*store, SystemTime::now()).await?;
     let var = |name: &str| std::env::var(name).ok();
     let exporter = Exporter::from_env(&var, "switchtower-control-plane").map_err(anyhow::Error::msg)?;
     let running = start(Options {
         listen: config.listen,
         admin_listen: config.admin_listen,
         tls,
-        store: Arc::new(store),
+        store,
         tokens: Arc::new(tokens.map_err(all)?),
-        peppers: Arc::new(peppers(&config.pepper)?),
+        peppers: Arc::new(peppers),
         replica: config.replica,
         telemetry: Arc::new(Telemetry::new(exporter)),
         drain: config.drain,
@@ -119,19 +125,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-/// The peppers of the file; new ones, written there, where there is none.
-fn peppers(path: &Path) -> anyhow::Result<Peppers> {
-    if path.exists() {
-        return Peppers::read(&read(path)?).map_err(all).with_context(|| path.display().to_string());
-    }
-    let peppers = Peppers::first(Pepper::new(random()?));
-    peppers.write(path).with_context(|| format!("{} cannot be written", path.display()))?;
-    tracing::warn!(file = %path.display(), "a new pepper was made: the nodes need this file too");
-    Ok(peppers)
+/// Makes a folder that is its owner's alone; one that is there stays as it is.
+fn folder(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("{} cannot be made", path.display()))
 }
 
 fn restore(from: &Path, data: &Path) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
+    folder(data)?;
     Embedded::restore(from, &data.join(STORE))?;
     println!("restored, with a new epoch; check it with `switchtower-control-plane verify --data {}`", data.display());
     Ok(ExitCode::SUCCESS)
