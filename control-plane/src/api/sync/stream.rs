@@ -195,7 +195,7 @@ impl Node {
                 let why = sync::Violation {
                     code: "quarantined".to_owned(),
                     path: String::new(),
-                    message: "the node's process ended twice while it took this content".to_owned(),
+                    message: "the node's process ended too often while it took this content".to_owned(),
                 };
                 self.presence.refused(desired, self.session.held(), vec![why], true, SystemTime::now());
             }
