@@ -66,8 +66,10 @@ async fn of(nodes: usize, effort: &Effort) -> anyhow::Result<Vec<Row>> {
         tail.push(p99(&took)?);
         bytes = size;
     }
-    let (resting, again) = (fleet.rest().await?, plane.door());
-    let (mut fleet, back) = resting.connect(&again).await?;
+    let resting = fleet.rest().await?;
+    // Until their sockets are closed: they need as many again.
+    tokio::time::sleep(effort.rest).await;
+    let (mut fleet, back) = resting.connect(&plane.door()).await?;
     let left_alone = fleet.is_left_alone_for(WATCHED).await;
     fleet.rest().await?;
     drop(plane);
