@@ -40,7 +40,7 @@ pub(crate) enum Colours {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a node and a fake Bedrock on this machine, from policy files that are read again when they change.
+    /// Run a control plane, nodes in two regions and a fake Bedrock on this machine.
     Dev(dev::Args),
     /// Tell everything that is wrong with a policy.
     Validate(validate::Args),
